@@ -1,0 +1,1 @@
+"""All that knows yt-dlp. Only what runs inside the download process imports it."""

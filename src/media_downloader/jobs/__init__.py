@@ -1,0 +1,1 @@
+"""What a job is: its states, its transitions, its record. No I/O."""

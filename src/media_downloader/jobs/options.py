@@ -1,0 +1,49 @@
+"""What a user may ask of a download: typed, strict, and the same in the API, the CLI and the store."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+
+class Preset(StrEnum):
+    """A named choice of format."""
+
+    BEST = "best"
+    P1080 = "1080p"
+    P720 = "720p"
+    P480 = "480p"
+    AUDIO = "audio"
+    AUDIO_MP3 = "audio-mp3"
+    AUDIO_M4A = "audio-m4a"
+
+
+LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.*_-]{0,34}$")]
+
+
+class JobOptions(BaseModel):
+    """Options of one job. Everything has a default; a field that is not known is refused.
+
+    Only what is listed here can reach yt-dlp, and ``downloader/options.py`` says how: nothing in it runs a
+    command, reads a local file, writes outside the work folder or loads a plugin.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    preset: Preset = Preset.BEST
+    #: A yt-dlp format expression; wins over the preset's.
+    format: str | None = Field(default=None, min_length=1, max_length=500)
+    #: Languages of subtitles to fetch beside the media ("en", "de", "en.*"); automatic captions not included.
+    subtitles: tuple[LanguageTag, ...] = Field(default=(), max_length=20)
+    #: yt-dlp output template for the name of the published file, without a folder.
+    output_template: str | None = Field(default=None, min_length=1, max_length=500)
+    #: Folder below the downloads folder, with forward slashes.
+    folder: str | None = Field(default=None, min_length=1, max_length=500)
+    #: A file larger than this is refused, whatever the server announced.
+    max_size_bytes: int | None = Field(default=None, ge=1, le=2**50)
+    #: Take the playlist that the link is in rather than the one entry that it names.
+    playlist: bool | None = None
+    #: Most entries taken from a playlist.
+    playlist_limit: int | None = Field(default=None, ge=1, le=10_000)
+    #: Compute the SHA-256 of each published file.
+    checksum: bool = False

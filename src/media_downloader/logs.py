@@ -1,0 +1,86 @@
+"""Where log lines go and what they look like; secrets are taken out on the way."""
+
+import logging
+import logging.handlers
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from media_downloader.netguard import redact_text
+from media_downloader.settings import Settings
+
+#: A longer value is cut: a log line must not carry a page.
+MAX_VALUE_CHARS = 2_000
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's and every library's lines to standard error, and to rotated files when a folder is set."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(),
+        _flatten_exception,
+        _clean,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setFormatter(_formatter(settings, shared, colors=sys.stderr.isatty()))
+    if settings.log_dir is not None:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                settings.log_dir / "media-downloader.log",
+                maxBytes=settings.log_file_bytes,
+                backupCount=settings.log_files,
+                encoding="utf-8",
+            )
+        )
+        handlers[-1].setFormatter(_formatter(settings, shared, colors=False))
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())
+    for noisy in ("uvicorn.access", "httpcore2", "httpx2", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _formatter(
+    settings: Settings, shared: list[structlog.typing.Processor], *, colors: bool
+) -> structlog.stdlib.ProcessorFormatter:
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=colors)
+    if settings.log_format == "json":
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def _flatten_exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Turn a traceback into text early, so that it is cleaned like everything else."""
+    if event.get("exc_info"):
+        structlog.processors.format_exc_info(_logger, _name, event)
+    return event
+
+
+def _clean(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take out secrets and control characters: a title must not forge a line or drive a terminal."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            limit = MAX_VALUE_CHARS if key != "exception" else 20 * MAX_VALUE_CHARS
+            text = redact_text(value[:limit])
+            keep = "\n\t" if key == "exception" else ""
+            event[key] = "".join(char if char.isprintable() or char in keep else "\ufffd" for char in text)
+    return event

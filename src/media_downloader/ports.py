@@ -1,0 +1,254 @@
+"""The three contracts that have more than one implementation, with every guarantee in words."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from media_downloader.jobs.model import Cooldown, Event, Job, Progress, QueueState, Tombstone
+from media_downloader.jobs.state import Signal, State
+
+
+@dataclass(frozen=True)
+class NewJobs:
+    """Jobs to add in one step, and the key under which a client may ask for the same again."""
+
+    jobs: Sequence[Job]
+    idempotency_key: str | None = None
+    #: Digest of the request that came with the key; another digest under the same key is a conflict.
+    request_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an add left in the store. ``replayed``: the key had been used, these are the jobs of that time."""
+
+    jobs: Sequence[Job]
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """One atomic change of a job.
+
+    ``facts`` are fields of ``Job`` by name. ``expected`` narrows the states that the move may start from;
+    with ``attempt`` the write is fenced: it is refused once another attempt holds the job.
+    """
+
+    to: State | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    expected: Collection[State] | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who wants to run a job, for how long, and which limits the claim must respect."""
+
+    owner: str
+    lease_seconds: float
+    #: Most jobs of one site that may run at once; None is no limit.
+    max_per_site: int | None = None
+    #: Most jobs that may run at once in the whole store; None leaves that to the engines.
+    max_running: int | None = None
+
+
+@dataclass(frozen=True)
+class JobQuery:
+    """Which jobs, in which order, from where on."""
+
+    states: Collection[State] = ()
+    site: str | None = None
+    #: Words that the title or the URL must contain, case-insensitively.
+    text: str | None = None
+    parent_id: str | None = None
+    #: One of "created_at", "finished_at", "position"; "-" in front reverses it.
+    sort: str = "-created_at"
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """A page of jobs; ``next_cursor`` is None on the last one."""
+
+    jobs: Sequence[Job]
+    next_cursor: str | None
+
+
+class JobStore(Protocol):
+    """Where every fact about jobs lives: the truth.
+
+    Every write is durable when it returns (progress excepted), survives a ``kill -9`` of the program, and either
+    happened wholly or not at all. Values come back exactly as they were stored. An unknown id raises
+    ``JobNotFound``, one that left the list ``JobExpired``, from every method that takes one.
+    A store that cannot be reached or written raises ``StoreUnavailable``, never a library's own exception.
+    A playlist's parent (``is_playlist``) follows its children: each write that moves a child updates the
+    parent's ``children`` and derived ``state`` in the same transaction.
+    """
+
+    async def open(self) -> None:
+        """Connect and migrate. Raises ``StoreTooNew`` for a store that a newer version wrote."""
+
+    async def close(self) -> None:
+        """Write what is pending and let go of everything. Safe to call twice."""
+
+    async def add(self, new: NewJobs) -> Added:
+        """Store all of the jobs or none, each behind the last of its priority.
+
+        A job whose id exists is left as it is and returned as stored, so that an add can be repeated.
+        A key that was used with the same digest returns the jobs of that time; with another digest it raises
+        ``IdempotencyConflict``. Of any number of concurrent callers with one key, one adds.
+        """
+
+    async def get(self, job_id: str) -> Job:
+        """Return the job with its newest progress."""
+
+    async def find(self, query: JobQuery) -> JobPage:
+        """Return a page in a stable order: no job is listed twice or left out because others came or went.
+
+        Raises ``InvalidCursor`` for a cursor that this store did not give out for this sort.
+        """
+
+    async def counts(self) -> Mapping[State, int]:
+        """Count jobs by state (all states are keys), playlists' parents included."""
+
+    async def change(self, job_id: str, change: Change) -> Job:
+        """Apply one change atomically and return the job after it.
+
+        A move is checked against ``TRANSITIONS`` and clears ``signal``; entering a state that nobody runs clears
+        owner and lease; entering a finished one stamps ``finished_at``, leaving it clears it. Moving to the state
+        it is in is illegal. Raises ``InvalidTransition``; ``LeaseLost`` when ``attempt`` is not the job's.
+        Of any number of concurrent callers asking for the same move, exactly one succeeds.
+        """
+
+    async def claim(self, job_id: str, claim: Claim) -> Job:
+        """Take a queued job: ``extracting``, attempt + 1, lease, ``started_at``. Exactly one of many claimants wins.
+
+        Raises ``ClaimRefused`` when it is not queued, not due, an expanded playlist, the queue is paused, its site
+        cools down or is at its limit. All of that is judged in the same atomic step.
+        """
+
+    async def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Signal | None:
+        """Extend the lease and return the pending signal. Raises ``LeaseLost``; a lost lease is never revived."""
+
+    async def send_signal(self, job_id: str, signal: Signal) -> Job:
+        """Leave a wish for the runner of a running job; cancel overrules pause, never the reverse.
+
+        Raises ``InvalidTransition`` when nobody runs the job (the caller moves it itself then).
+        """
+
+    async def save_progress(self, job_id: str, attempt: int, progress: Progress) -> None:
+        """Keep the newest progress; it may be written up to a second later. A stale attempt's is ignored."""
+
+    async def next_due(self, full_sites: Collection[str]) -> Job | None:
+        """Return the queued job that should run next: highest priority, then lowest position.
+
+        Skips jobs that are not due, sites in ``full_sites`` or cooling down, and expanded playlists.
+        Costs no more for a longer queue (it may cost more for more sites).
+        """
+
+    async def next_ready_at(self) -> datetime | None:
+        """Return when the next queued job that is not due becomes due (its own time or its site's cool-down)."""
+
+    async def running_by_site(self) -> Mapping[str, int]:
+        """Count running jobs by site."""
+
+    async def release_expired(self) -> Sequence[Job]:
+        """Put every job whose lease has expired back in the queue, at its place, and return them.
+
+        A pending pause or cancel is obeyed instead: such a job ends ``paused`` or ``canceled``.
+        """
+
+    async def release_owner(self, owner_prefix: str) -> Sequence[Job]:
+        """The same at once for every job held by an owner that is known to be gone."""
+
+    async def move(self, job_id: str, before: str | None) -> Job:
+        """Place a queued job right before another queued one (taking its priority), or before all others.
+
+        Raises ``InvalidTransition`` when either is not queued.
+        """
+
+    async def remove(self, job_id: str, *, expired: bool = False) -> Job:
+        """Delete a job that nobody runs, with its children; ``expired`` leaves a tombstone.
+
+        Raises ``InvalidTransition`` while a runner holds it or one of its children.
+        """
+
+    async def finished_before(self, moment: datetime, limit: int) -> Sequence[Job]:
+        """Return finished top-level jobs that ended before ``moment``, oldest first."""
+
+    async def tombstone(self, job_id: str) -> Tombstone | None:
+        """Return what is left of an expired job."""
+
+    async def drop_tombstones_before(self, moment: datetime) -> int:
+        """Forget older tombstones and idempotency keys; return how many were dropped."""
+
+    async def queue_state(self) -> QueueState:
+        """Return whether the queue is paused; survives restarts."""
+
+    async def set_queue_state(self, state: QueueState) -> None:
+        """Pause or resume the queue as a whole."""
+
+    async def set_cooldown(self, cooldown: Cooldown) -> None:
+        """Keep a site from starting jobs until a moment; an earlier end than the present one is ignored."""
+
+    async def cooldowns(self) -> Sequence[Cooldown]:
+        """Return the sites that cool down now."""
+
+    async def workdirs(self) -> Mapping[str, str]:
+        """Return job id by work folder, for every job that has one."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An event with its cursor: opaque, growing within one stream."""
+
+    cursor: str
+    event: Event
+
+
+class Reset:
+    """What a subscriber gets in place of events that it can no longer have; it must fetch the list anew."""
+
+
+class EventBus(Protocol):
+    """News for whoever watches. Losing it loses nothing but time: the store has the facts.
+
+    Events of one job arrive in the order in which they were published. A slow reader never delays a publisher
+    or another reader: it is given a ``Reset`` and goes on from there.
+    """
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """End every subscription at once; its iterator stops."""
+
+    async def publish(self, event: Event) -> None:
+        """Tell everybody. Never raises for want of readers and never waits for one."""
+
+    def subscribe(self, after: str | None = None) -> AsyncIterator[Envelope | Reset]:
+        """Yield what comes after the cursor (None: from now on).
+
+        A cursor that is too old, or of another stream, yields ``Reset`` first.
+        """
+
+
+class Engine(Protocol):
+    """Where runners run. It carries ids; what a job is and whether it may run is the runner's and store's matter.
+
+    At least once: a submitted id is run unless the engine dies first; running one twice is harmless.
+    """
+
+    async def start(self, run: Callable[[str], Awaitable[None]]) -> None:
+        """Make ready; ``run`` takes a job from claim to verdict and raises nothing."""
+
+    async def stop(self) -> None:
+        """Stop taking work and stop what runs here; its jobs go back to the queue. Under 3 seconds."""
+
+    def free_slots(self) -> int:
+        """Return how many more jobs may be submitted now."""
+
+    async def submit(self, job_id: str) -> None:
+        """Run the job as soon as may be. Raises ``EngineUnavailable`` when it cannot be handed over."""

@@ -1,0 +1,172 @@
+"""Leaves nothing behind: lost jobs back to the queue, expired jobs off the list, orphaned folders off the disk."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from media_downloader.errors import JobError, MediaDownloaderError
+from media_downloader.job_log import JobLogs
+from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, utc_now
+from media_downloader.jobs.state import FINISHED, RUNNING, State
+from media_downloader.library import Library
+from media_downloader.ports import EventBus, JobStore, NewJobs
+from media_downloader.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: How often leases are looked at.
+LEASE_LOOK_SECONDS = 5.0
+#: How long the names of an expired job's files are remembered.
+TOMBSTONE_DAYS = 30
+#: Jobs expired in one round; the rest comes with the next.
+EXPIRE_AT_ONCE = 500
+
+
+@dataclass
+class CleanupReport:
+    """What a cleanup removed, or would remove."""
+
+    dry_run: bool
+    #: Ids of finished jobs that leave the list; their files stay.
+    expired_jobs: list[str] = field(default_factory=list)
+    #: Published files older than the retention, below the downloads folder.
+    files: list[str] = field(default_factory=list)
+    #: Work folders that belong to no job.
+    work_folders: list[str] = field(default_factory=list)
+    #: Bytes that files and work folders take.
+    bytes: int = 0
+
+
+class Reaper:
+    """One loop of housekeeping, and the same on demand."""
+
+    def __init__(self, settings: Settings, store: JobStore, bus: EventBus, library: Library, job_logs: JobLogs) -> None:
+        self._settings = settings
+        self._store = store
+        self._bus = bus
+        self._library = library
+        self._job_logs = job_logs
+        self._task: asyncio.Task[None] | None = None
+
+    async def recover(self, *, store_is_new: bool) -> None:
+        """Set right what the last run left, before anything runs: call once at start.
+
+        Jobs that were running go back to the queue, or to what their user had asked for. Work folders of unknown
+        jobs are turned into jobs again when the store is new (it was lost), else they are removed.
+        """
+        await self._tell(await self._store.release_owner(""))
+        if store_is_new:
+            await self._rebuild()
+        report = CleanupReport(dry_run=False)
+        await self._sweep_work_folders(report)
+        if report.work_folders:
+            log.info("Removed work folders that belong to no job", count=len(report.work_folders), bytes=report.bytes)
+
+    async def start(self) -> None:
+        """Begin to keep house."""
+        self._task = asyncio.create_task(self._loop())
+
+    async def stop(self) -> None:
+        """Stop keeping house."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def cleanup(self, *, dry_run: bool) -> CleanupReport:
+        """Remove expired jobs, files past their retention and orphaned work folders; or say what would go."""
+        report = CleanupReport(dry_run=dry_run)
+        await self._expire_jobs(report)
+        await self._sweep_files(report)
+        await self._sweep_work_folders(report)
+        if not dry_run:
+            await self._store.drop_tombstones_before(utc_now() - timedelta(days=TOMBSTONE_DAYS))
+        return report
+
+    async def _loop(self) -> None:
+        next_cleanup = time.monotonic() + self._settings.cleanup_interval_seconds
+        while True:
+            await asyncio.sleep(LEASE_LOOK_SECONDS)
+            try:
+                await self._tell(await self._store.release_expired())
+                if time.monotonic() >= next_cleanup:
+                    next_cleanup = time.monotonic() + self._settings.cleanup_interval_seconds
+                    report = await self.cleanup(dry_run=False)
+                    log.info("Kept house", expired_jobs=len(report.expired_jobs), files=len(report.files))
+            except MediaDownloaderError as error:
+                log.warning("Housekeeping was put off", error=error.code, detail=error.detail)
+            except Exception:
+                log.exception("Housekeeping failed")
+
+    async def _tell(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            log.info("Job was left by its runner", job_id=job.id, state=str(job.state))
+            if job.state is State.CANCELED and job.workdir is not None:
+                await asyncio.to_thread(self._library.remove_workdir, job.workdir)
+            await self._bus.publish(JobEvent(job=job))
+
+    async def _rebuild(self) -> None:
+        """Turn the ``job.json`` in each work folder into a job again."""
+        found = await asyncio.to_thread(self._library.read_job_files)
+        jobs = []
+        for workdir, job in found.items():
+            state = State.QUEUED if job.state in RUNNING else job.state
+            if state in {State.DONE, State.CANCELED}:
+                continue
+            kept = {"state": state, "signal": None, "owner": None, "lease_until": None, "workdir": workdir}
+            jobs.append(job.model_copy(update={**kept, "parent_id": None, "entry_index": None}))
+        if jobs:
+            await self._store.add(NewJobs(jobs))
+            log.warning("The store is new: rebuilt jobs from their work folders", count=len(jobs))
+
+    async def _expire_jobs(self, report: CleanupReport) -> None:
+        if self._settings.job_ttl <= 0:
+            return
+        cutoff = utc_now() - timedelta(seconds=self._settings.job_ttl)
+        for job in await self._store.finished_before(cutoff, EXPIRE_AT_ONCE):
+            if job.state not in FINISHED:
+                continue
+            report.expired_jobs.append(job.id)
+            if report.dry_run:
+                continue
+            with contextlib.suppress(JobError):
+                await self._store.remove(job.id, expired=True)
+                if job.workdir is not None:
+                    await asyncio.to_thread(self._library.remove_workdir, job.workdir)
+                await asyncio.to_thread(self._job_logs.remove, job.id)
+                await self._bus.publish(DeletedEvent(id=job.id))
+
+    async def _sweep_files(self, report: CleanupReport) -> None:
+        if self._settings.retention_days is None:
+            return
+        cutoff = utc_now() - timedelta(days=self._settings.retention_days)
+        for old in await asyncio.to_thread(self._library.published_before, cutoff):
+            report.files.extend(old.names)
+            report.bytes += old.bytes
+            if not report.dry_run:
+                await asyncio.to_thread(self._library.delete_artifacts, old.job_id, old.names)
+
+    async def _sweep_work_folders(self, report: CleanupReport) -> None:
+        known = set(await self._store.workdirs())
+        for orphan in await asyncio.to_thread(self._library.orphaned_workdirs, known):
+            if await self._is_claimed(orphan.job_id):
+                continue
+            report.work_folders.append(orphan.name)
+            report.bytes += orphan.bytes
+            if not report.dry_run:
+                await asyncio.to_thread(self._library.remove_workdir, orphan.name)
+
+    async def _is_claimed(self, job_id: str) -> bool:
+        """Say whether a folder that the store does not name may still be its job's.
+
+        A runner renames the folder before it can write down the new name, so a job that is not over keeps it.
+        """
+        try:
+            job = await self._store.get(job_id)
+        except JobError:
+            return False
+        return job.state not in {State.DONE, State.CANCELED} and not job.is_playlist

@@ -1,0 +1,207 @@
+"""One attempt of one job: its folder, its download process, its lease, and the user's wishes meanwhile."""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from media_downloader.downloader.process import DownloadProcess
+from media_downloader.downloader.protocol import Failed, FinishRecording, Spec, Task
+from media_downloader.errors import DownloaderUnavailable, LeaseLost, StoreUnavailable
+from media_downloader.jobs.model import FailureKind, Job, JobEvent
+from media_downloader.jobs.state import Signal, State
+from media_downloader.ports import Change, JobQuery
+from media_downloader.runner.conversation import Conversation
+from media_downloader.runner.ending import Ending
+
+if TYPE_CHECKING:
+    from media_downloader.runner.runner import RunnerDeps
+
+log = structlog.get_logger(__name__)
+
+#: How often the store is asked for a user's wish; a wish is to be seen within half a second.
+SIGNAL_POLL_SECONDS = 0.25
+#: How long a live recording may take to finish its file after it was asked to.
+FINISH_RECORDING_SECONDS = 60.0
+#: How long the dead process's group may take to be gone before the attempt goes on without that proof.
+DEATH_SECONDS = 5.0
+
+
+class Attempt:
+    """The supervisor of one download process under one lease."""
+
+    def __init__(self, deps: "RunnerDeps", job: Job) -> None:
+        self._deps = deps
+        self.job = job
+        self._began = time.monotonic()
+        self._notes: deque[str] = deque(maxlen=500)
+        self._finish_by: float | None = None
+        #: Set once the result is being published: from there on the job is done, whatever is asked.
+        self.publishing = False
+
+    def age_seconds(self) -> float:
+        """Return how long this attempt has run."""
+        return time.monotonic() - self._began
+
+    def fenced(self, change: Change) -> Change:
+        """Return the change bound to this attempt's token."""
+        return replace(change, attempt=self.job.attempt)
+
+    async def save(self, change: Change) -> Job:
+        """Write a change under this attempt's token and tell everybody."""
+        self.job = await self._deps.store.change(self.job.id, self.fenced(change))
+        await self._deps.bus.publish(JobEvent(job=self.job))
+        return self.job
+
+    async def run(self) -> Ending:
+        """Run until the process has had its last word, or a wish or a loss ends it. The process is dead afterwards."""
+        workdir = await self._prepare_workdir()
+        log.info(f"Starting job {self.job.id} - Download directory: {workdir}", attempt=self.job.attempt)
+        conversation = Conversation(self._deps, self, workdir)
+        told_before = await conversation.recall()
+        if told_before is not None:
+            return told_before
+        try:
+            process = await self._deps.zygote.spawn(self._spec(workdir))
+        except DownloaderUnavailable as error:
+            return Ending(crashed=True, last_lines=[error.detail])
+        return await self._supervise(process, conversation)
+
+    async def settle(self, job: Job) -> None:
+        """Do what follows from the verdict on disk: the work folder goes, or keeps a record of the job."""
+        self.job = job
+        library = self._deps.library
+        await self.flush_notes()
+        if self._workdir is None:
+            return
+        if job.workdir is None:
+            await asyncio.to_thread(library.remove_workdir, self._workdir.name)
+        else:
+            await asyncio.to_thread(library.write_job_file, self._workdir, job)
+        if job.state is State.CANCELED:
+            await self._cancel_children()
+
+    def note(self, line: str) -> None:
+        """Add a line to the job's log."""
+        self._notes.append(line)
+
+    async def flush_notes(self) -> None:
+        """Write the lines that were noted since the last flush."""
+        lines = list(self._notes)
+        self._notes.clear()
+        await asyncio.to_thread(self._deps.job_logs.append, self.job.id, lines)
+
+    async def _prepare_workdir(self) -> Path:
+        """Take the job's folder over under a new name, so that a zombie's path is gone, or make one."""
+        self._workdir: Path | None = None
+        library = self._deps.library
+        workdir = await asyncio.to_thread(library.prepare_workdir, self.job.id, self.job.workdir)
+        self._workdir = workdir
+        await self.save(Change(facts={"workdir": workdir.name, "failure": None}))
+        await asyncio.to_thread(library.write_job_file, workdir, self.job)
+        return workdir
+
+    def _spec(self, workdir: Path) -> Spec:
+        settings = self._deps.settings
+        options = self.job.options
+        limits = [limit for limit in (options.max_size_bytes, settings.max_file_size_bytes) if limit is not None]
+        return Spec(
+            task=Task.DOWNLOAD,
+            job_id=self.job.id,
+            url=self.job.url,
+            options=options,
+            workdir=str(workdir),
+            policy=self._deps.policy.to_dict(),
+            ffmpeg=self._deps.ffmpeg,
+            distrust_tail=self._deps.distrust_tail and self.job.id not in self._deps.trusted,
+            deno_dir=str(settings.data_dir / "deno"),
+            socket_timeout_seconds=settings.socket_timeout_seconds,
+            playlist_limit=options.playlist_limit or settings.playlist_limit,
+            max_size_bytes=min(limits, default=None),
+        )
+
+    async def _supervise(self, process: DownloadProcess, conversation: Conversation) -> Ending:
+        listening = asyncio.create_task(conversation.listen(process))
+        watching = asyncio.create_task(self._watch(process))
+        try:
+            done, _ = await asyncio.wait({listening, watching}, return_when=asyncio.FIRST_COMPLETED)
+            ending = (listening if listening in done else watching).result()
+        finally:
+            process.kill()
+            for task in (listening, watching):
+                task.cancel()
+            await asyncio.gather(listening, watching, return_exceptions=True)
+            await self._await_death(process)
+        if ending.change is not None and ending.change.to is State.CANCELED:
+            await asyncio.to_thread(self._deps.library.remove_workdir, self.job.workdir or "")
+        return ending
+
+    async def _await_death(self, process: DownloadProcess) -> None:
+        try:
+            await asyncio.wait_for(asyncio.shield(process.wait()), DEATH_SECONDS)
+        except TimeoutError:
+            log.error("A download process does not die", job_id=self.job.id, pid=process.pid)
+
+    async def _watch(self, process: DownloadProcess) -> Ending:
+        """Renew the lease, look for wishes and for room on the disk; return when one of them ends the attempt."""
+        lease_seconds = self._deps.settings.lease_seconds
+        renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(SIGNAL_POLL_SECONDS)
+            try:
+                if time.monotonic() - renewed_at > lease_seconds / 6:
+                    signal = await self._deps.store.renew(self.job.id, self.job.attempt, lease_seconds)
+                    renewed_at = time.monotonic()
+                else:
+                    signal = await self._pending_signal()
+            except StoreUnavailable:
+                # Work on for a while: the store may come back. Nobody else may claim before the lease is out.
+                if time.monotonic() - renewed_at > lease_seconds * 2 / 3:
+                    raise
+                continue
+            await self.flush_notes()
+            if self.publishing:
+                continue
+            if signal is not None and (ending := await self._obey(signal, process)) is not None:
+                return ending
+            if self._deps.space.is_low() and self.job.state is not State.EXTRACTING:
+                return Ending(failed=_disk_low(self._deps.space.free_bytes()))
+
+    async def _pending_signal(self) -> Signal | None:
+        job = await self._deps.store.get(self.job.id)
+        if job.attempt != self.job.attempt:
+            raise LeaseLost("Another attempt holds the job.", attempt=job.attempt)
+        return job.signal
+
+    async def _obey(self, signal: Signal, process: DownloadProcess) -> Ending | None:
+        """Return how the wish ends the attempt; None while a live recording is finishing its file."""
+        if signal is Signal.CANCEL:
+            return Ending(change=Change(State.CANCELED, {"workdir": None, "failure": None}))
+        recording = self.job.media.is_live and self.job.state in {State.DOWNLOADING, State.PROCESSING}
+        if not recording:
+            return Ending(change=Change(State.PAUSED))
+        now = time.monotonic()
+        if self._finish_by is None:
+            self._finish_by = now + FINISH_RECORDING_SECONDS
+            await process.send(FinishRecording())
+        return Ending(change=Change(State.PAUSED)) if now > self._finish_by else None
+
+    async def _cancel_children(self) -> None:
+        """A playlist that was canceled while it was being listed leaves no children in the queue."""
+        store = self._deps.store
+        query = JobQuery(states=(State.QUEUED, State.PAUSED), parent_id=self.job.id, limit=200)
+        while page := (await store.find(query)).jobs:
+            for child in page:
+                await self._deps.bus.publish(JobEvent(job=await store.change(child.id, Change(State.CANCELED))))
+
+
+def _disk_low(free_bytes: int) -> Failed:
+    return Failed(
+        kind=FailureKind.DISK_FULL,
+        message=f"The disk is nearly full: {free_bytes} bytes are free.",
+        hint="Make room on the disk; the job goes on by itself from the bytes it has.",
+    )

@@ -1,0 +1,168 @@
+"""Claims a job, runs one attempt of it and writes the verdict."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from itertools import count
+
+import structlog
+
+from media_downloader.downloader.process import Zygote
+from media_downloader.errors import JobError, LeaseLost, MediaDownloaderError
+from media_downloader.job_log import JobLogs
+from media_downloader.jobs.model import Job, JobEvent, QueueEvent, QueueState, utc_now
+from media_downloader.jobs.state import State
+from media_downloader.library import Library
+from media_downloader.meters import Meters
+from media_downloader.netguard import Policy
+from media_downloader.ports import Change, Claim, EventBus, JobStore
+from media_downloader.runner.attempt import Attempt
+from media_downloader.runner.ending import Ending
+from media_downloader.runner.verdict import RetryPolicy, Verdict, judge_crash, judge_failure
+from media_downloader.settings import Settings
+from media_downloader.space import SpaceLedger
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RunnerDeps:
+    """What every attempt needs; one for each server or worker."""
+
+    settings: Settings
+    store: JobStore
+    bus: EventBus
+    library: Library
+    zygote: Zygote
+    policy: Policy
+    space: SpaceLedger
+    meters: Meters
+    job_logs: JobLogs
+    #: Says who claims: unique to this run of the program.
+    owner: str
+    ffmpeg: str | None = None
+    #: The machine went down without warning since the work folders were written.
+    distrust_tail: bool = False
+    #: Jobs that ran once already since the start: only their first attempt distrusts what it finds.
+    trusted: set[str] = field(default_factory=set)
+
+
+class Runner:
+    """Runs jobs one attempt at a time; many may run at once, each for another job."""
+
+    def __init__(self, deps: RunnerDeps) -> None:
+        self._deps = deps
+        self._numbers = count(1)
+
+    async def run(self, job_id: str) -> None:
+        """Take a job from claim to verdict. Raises nothing but ``CancelledError``, which puts the job back.
+
+        A claim that is refused is no matter: somebody else has the job, or it may not run now.
+        """
+        try:
+            job = await self._claim(job_id)
+        except JobError:
+            return
+        except MediaDownloaderError as error:
+            log.warning("Cannot claim job", job_id=job_id, error=error.code, detail=error.detail)
+            return
+        try:
+            await self._run_claimed(job)
+        except LeaseLost:
+            log.warning("Job was taken over by another attempt", job_id=job.id, attempt=job.attempt)
+        except MediaDownloaderError as error:
+            # The lease runs out and the job goes back to the queue: nothing can be written to the store now.
+            log.error("Attempt could not be written down", job_id=job.id, error=error.code, detail=error.detail)
+        finally:
+            self._deps.space.release(job.id)
+            self._deps.meters.stopped(job.id)
+
+    async def _claim(self, job_id: str) -> Job:
+        settings = self._deps.settings
+        claim = Claim(
+            owner=f"{self._deps.owner}{next(self._numbers)}",
+            lease_seconds=settings.lease_seconds,
+            max_per_site=settings.max_per_site,
+        )
+        job = await self._deps.store.claim(job_id, claim)
+        await self._publish(job)
+        return job
+
+    async def _run_claimed(self, job: Job) -> None:
+        attempt = Attempt(self._deps, job)
+        try:
+            ending = await attempt.run()
+            await self._write_verdict(attempt, ending)
+        except asyncio.CancelledError:
+            # The server stops: the process is dead, the bytes stay, the job goes back to its place.
+            await asyncio.shield(self._give_back(attempt))
+            raise
+        except MediaDownloaderError:
+            raise
+        except Exception as error:
+            log.exception("Attempt failed inside the runner", job_id=job.id)
+            crash = judge_crash(attempt.job, [f"{type(error).__name__}: {error}"], utc_now(), self._retry_policy())
+            await self._apply(attempt, crash)
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        with contextlib.suppress(MediaDownloaderError):
+            await self._publish(await self._deps.store.change(attempt.job.id, attempt.fenced(Change(State.QUEUED))))
+
+    async def _write_verdict(self, attempt: Attempt, ending: Ending) -> None:
+        job = attempt.job
+        if ending.crashed:
+            lines = list(ending.last_lines)
+            await self._apply(attempt, judge_crash(job, lines, utc_now(), self._retry_policy()))
+        elif ending.failed is not None:
+            await self._apply(attempt, judge_failure(job, ending.failed, utc_now(), self._retry_policy()))
+        elif ending.change is not None:
+            changed = await self._deps.store.change(job.id, attempt.fenced(ending.change))
+            self._deps.trusted.add(job.id)
+            await attempt.settle(changed)
+            await self._publish(changed)
+            if changed.state is State.DONE:
+                self._deps.meters.job_seconds.observe(attempt.age_seconds())
+                self._deps.meters.finished_jobs.labels(State.DONE.value).inc()
+            log.info("Job ended its attempt", job_id=job.id, state=str(changed.state))
+
+    async def _apply(self, attempt: Attempt, verdict: Verdict) -> None:
+        deps = self._deps
+        deps.meters.failures.labels(verdict.failure.kind.value).inc()
+        if verdict.pauses_queue and deps.space.is_low():
+            await self.pause_for_disk()
+        if verdict.cooldown is not None:
+            await deps.store.set_cooldown(verdict.cooldown)
+        job = await deps.store.change(attempt.job.id, verdict.change)
+        if job.state is State.ERROR:
+            deps.meters.finished_jobs.labels(State.ERROR.value).inc()
+        attempt.note(f"{verdict.failure.kind}: {verdict.failure.message}")
+        await attempt.settle(job)
+        await self._publish(job)
+        log.warning(
+            "Job attempt failed",
+            job_id=job.id,
+            kind=str(verdict.failure.kind),
+            message=verdict.failure.message,
+            state=str(job.state),
+            retry_at=str(verdict.failure.retry_at) if verdict.failure.retry_at else None,
+        )
+
+    async def pause_for_disk(self) -> None:
+        """Let nothing more start until there is room; says so once."""
+        deps = self._deps
+        state = await deps.store.queue_state()
+        if state.paused:
+            return
+        state = QueueState(paused=True, reason="disk", since=utc_now())
+        await deps.store.set_queue_state(state)
+        await deps.bus.publish(QueueEvent(queue=state))
+        log.warning("The disk is full: the queue is paused until there is room", free_bytes=deps.space.free_bytes())
+
+    def _retry_policy(self) -> RetryPolicy:
+        return RetryPolicy.from_settings(self._deps.settings)
+
+    async def _publish(self, job: Job) -> None:
+        await self._deps.bus.publish(JobEvent(job=job))
+        if job.parent_id is not None:
+            with contextlib.suppress(JobError):
+                await self._deps.bus.publish(JobEvent(job=await self._deps.store.get(job.parent_id)))
