@@ -65,14 +65,18 @@ class Gatekeeper:
         One address that is not permitted refuses them all: a name that mixes public and private ones is an attack or
         a mistake. Raises BlockedAddress, or socket.gaierror when the host has no address.
         """
-        address = literal(host)
+        addresses = self.look_up(host, port)
+        self.judge(host, port, addresses)
+        return addresses
+
+    def look_up(self, host: str, port: int) -> tuple[IPAddress, ...]:
+        """All addresses of a host, unjudged; an IP literal in any spelling is its own. Raises socket.gaierror."""
+        address = literal(_one_spelling(host))
         if address is not None:
-            self.require(address, port)
             return (address,)
         addresses = to_addresses(self._resolver(host, port))
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
-        self.judge(host, port, addresses)
         return addresses
 
     def judge(self, host: str, port: int, addresses: Sequence[IPAddress]) -> None:
@@ -87,9 +91,13 @@ class Gatekeeper:
 
     def lists(self, host: str, port: int) -> bool:
         """Whether the policy names this host and port, however the name is spelled."""
-        with suppress(InvalidUrl, UnicodeDecodeError):
-            return self.policy.lists_name(normalize_host(host), port)
-        return False
+        return self.policy.lists_name(_one_spelling(host), port)
+
+
+def _one_spelling(host: str) -> str:
+    with suppress(InvalidUrl):
+        return normalize_host(host)
+    return host
 
 
 def to_addresses(texts: Sequence[str]) -> tuple[IPAddress, ...]:
@@ -116,6 +124,9 @@ async def in_daemon_thread(call: Callable[[], T]) -> T:
             future.set_exception(error)
         except ValueError as error:  # a name that cannot be encoded, an answer that is no address
             future.set_exception(socket.gaierror(socket.EAI_NONAME, str(error)))
+        finally:
+            if not future.done():  # a defect of the resolver; its traceback is the thread's own
+                future.set_exception(socket.gaierror(socket.EAI_FAIL, "the resolver failed"))
 
     threading.Thread(target=run, name="resolve", daemon=True).start()
     return await asyncio.wrap_future(future)

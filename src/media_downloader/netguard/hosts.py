@@ -92,7 +92,11 @@ def normalize_host(host: str) -> str:
     if len(host) > 4 * MAX_HOST_LENGTH:
         _refuse("its host is too long")
     # Decoded once, as the WHATWG URL standard says; what is still encoded then is refused below.
-    text = unicodedata.normalize("NFKC", unquote(host, errors="strict") if host.isascii() else host).lower()
+    try:
+        decoded = unquote(host, errors="strict")
+    except UnicodeDecodeError:
+        _refuse("its host is not UTF-8")
+    text = unicodedata.normalize("NFKC", decoded).lower()
     text = text.replace("\u3002", ".").removesuffix(".")
     if not text:
         _refuse("it names no host")

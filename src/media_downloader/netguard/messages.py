@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from media_downloader.netguard.hosts import Authority, parse_authority
 
-_REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([\x21-\x7e]+) HTTP/1\.[01]\Z")
+# ffmpeg sends the paths of a playlist as they stand there, raw UTF-8 and spaces included.
+_REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([^\x00-\x1f\x7f]+) HTTP/1\.[01]\Z")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\Z")
 _ABSOLUTE_TARGET = re.compile(rb"([a-z][a-z0-9+.-]*)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)\Z")
@@ -56,7 +57,7 @@ def parse_request(head: bytes) -> Request:
     method, target = match.groups()
     credentials = next((value for name, value in headers if name.lower() == b"proxy-authorization"), b"")
     if method.upper() == b"CONNECT":
-        authority = parse_authority(target.decode("ascii"), default_port=0)
+        authority = parse_authority(_text(target), default_port=0)
         if authority.port == 0:
             raise Refusal(400, "CONNECT needs a port")
         return Request(True, authority, credentials, b"")
@@ -65,7 +66,7 @@ def parse_request(head: bytes) -> Request:
         raise Refusal(400, "not a request to a proxy")
     if absolute[1].lower() != b"http":
         raise Refusal(501, "only http, and CONNECT for the rest")
-    authority = parse_authority(absolute[2].rpartition(b"@")[2].decode("ascii"), default_port=80)
+    authority = parse_authority(_text(absolute[2].rpartition(b"@")[2]), default_port=80)
     path = absolute[3] if absolute[3].startswith(b"/") else b"/" + absolute[3]
     host = authority.bracketed_host if authority.port == 80 else str(authority)
     # One request per connection, so that nothing after it can be taken for another one to the same host.
@@ -74,14 +75,33 @@ def parse_request(head: bytes) -> Request:
 
 
 def clean_response_head(head: bytes) -> tuple[int, bytes]:
-    """The status, and the head without what concerns one hop only. Raises Refusal for what is no HTTP/1 answer."""
-    line, headers = _split(head)
+    """The status, and the head without what concerns one hop only.
+
+    Lenient, as servers are sloppy and the clients behind us cope: bare line feeds and folded lines are mended, lines
+    that are no headers dropped, and what does not begin like HTTP/1 (``ICY 200 OK``) passes as it is, as status 200.
+    """
+    line, *rest = [text.removesuffix(b"\r") for text in head.rstrip(b"\r\n").split(b"\n")]
     match = _STATUS_LINE.match(line)
-    if match is None or match[1] == b"101":  # an upgrade was not passed on, so nobody can have agreed to one
-        raise Refusal(502, "the host does not answer in HTTP")
+    if match is None:
+        return 200, head
+    headers: list[tuple[bytes, bytes]] = []
+    for text in rest:
+        header = _HEADER.match(text)
+        if header is not None:
+            headers.append((header[1], header[2]))
+        elif text[:1] in (b" ", b"\t") and headers:
+            name, value = headers.pop()
+            headers.append((name, value + b" " + text.strip()))
     status = int(match[1])
     closing = [] if status < 200 else [(b"Connection", b"close")]
     return status, _join(line, [*_without_one_hop(headers), *closing])
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise Refusal(400, "the target is not UTF-8") from None
 
 
 def _split(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:

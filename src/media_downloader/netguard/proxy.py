@@ -97,8 +97,12 @@ class EgressProxy:
 
     def _run(self, listener: socket.socket, ready: threading.Event) -> None:
         # Not the default loop: uvloop's sockets are not Python's, and the socket guard would not see them.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._serve(listener, ready))
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve(listener, ready))
+        finally:
+            listener.close()
+            ready.set()
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
@@ -186,15 +190,31 @@ async def _forward_response_head(upstream: asyncio.StreamReader, client: asyncio
     """Interim answers (100, 103) and then the final one, without what concerns one hop only."""
     status = 100
     while 100 <= status < 200:
-        try:
-            head = await upstream.readuntil(b"\r\n\r\n")
-            status, cleaned = clean_response_head(head)
-        except asyncio.LimitOverrunError:
-            raise Refusal(502, "the head of the answer is too long") from None
-        except asyncio.IncompleteReadError:
-            raise Refusal(502, "the host closed the connection without an answer") from None
+        status, cleaned = clean_response_head(await _read_head(upstream))
+        # An upgrade was not passed on, so nobody can have agreed to one.
+        if status == 101:
+            raise Refusal(502, "the host does not answer in HTTP")
         client.write(cleaned)
         await client.drain()
+
+
+async def _read_head(upstream: asyncio.StreamReader) -> bytes:
+    """All up to the first empty line, whatever ends the lines; less when the host has ended."""
+    head = b""
+    while True:
+        try:
+            line = await upstream.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            if not head + error.partial:
+                raise Refusal(502, "the host closed the connection without an answer") from None
+            return head + error.partial
+        except asyncio.LimitOverrunError:
+            raise Refusal(502, "the head of the answer is too long") from None
+        head += line
+        if line in (b"\r\n", b"\n"):
+            return head
+        if len(head) > MAX_HEAD_BYTES:
+            raise Refusal(502, "the head of the answer is too long")
 
 
 async def _connect_first(addresses: tuple[IPAddress, ...], port: int) -> Streams:

@@ -29,7 +29,7 @@ _SECRET_NAMES = frozenset(
     }
 )
 _SECRET_PARTS = re.compile(
-    r"token|secret|passw|passphrase|signature|auth|credential|session|cookie|api[-_]?key|access[-_]?key|private[-_]?key"
+    r"token|secret|passw|passphrase|signature|auth(?!or)|credential|session|cookie|api[-_]?key|access[-_]?key|private[-_]?key"
     r"|key[-_]pair[-_]id|^x-(amz|goog|oss|ms)-|^sig[-_]|[-_]sig$|[-_]hash$"
 )
 

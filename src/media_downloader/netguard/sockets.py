@@ -72,17 +72,17 @@ def _replace_getaddrinfo(gatekeeper: Gatekeeper, resolver: Resolver | None) -> N
         if resolver is None:
             answers = original(host, port, family, type, proto, flags)
         else:
-            answers = _answers(resolver, name, port, family, type)
+            answers = _answers(gatekeeper, name, port, family, type)
         gatekeeper.judge(name, int(answers[0][4][1]), to_addresses([str(answer[4][0]) for answer in answers]))
         return answers
 
     socket.getaddrinfo = getaddrinfo
 
 
-def _answers(resolver: Resolver, name: str, port: Any, family: int, kind: int) -> list[Any]:
+def _answers(gatekeeper: Gatekeeper, name: str, port: Any, family: int, kind: int) -> list[Any]:
     number = int(port or 0)
     answers: list[Any] = []
-    for address in to_addresses(resolver(name, number)):
+    for address in gatekeeper.look_up(name, number):
         own_family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         if family in (0, own_family):
             where = (str(address), number) if address.version == 4 else (str(address), number, 0, 0)

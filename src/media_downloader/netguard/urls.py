@@ -82,10 +82,7 @@ def parse_url(url: str) -> ParsedUrl:
     if _SMUGGLE_MARK in text:
         raise InvalidUrl("The link is not valid: it holds internal data of the downloader.")
     userinfo, _, authority = parts.netloc.rpartition("@")
-    try:
-        parsed = parse_authority(authority, DEFAULT_PORTS[parts.scheme])
-    except UnicodeDecodeError:
-        raise InvalidUrl("The link is not valid: its host is not UTF-8.") from None
+    parsed = parse_authority(authority, DEFAULT_PORTS[parts.scheme])
     rest = text.split("://", 1)[1][len(parts.netloc) :]
     encoded = quote(rest, safe=_PRINTABLE_ASCII) if rest.startswith("/") else "/" + quote(rest, safe=_PRINTABLE_ASCII)
     return ParsedUrl(parts.scheme, parsed, quote(userinfo, safe=_PRINTABLE_ASCII), encoded)
