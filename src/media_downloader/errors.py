@@ -211,6 +211,13 @@ class DiskFull(LibraryError):
     status = 507
 
 
+class RangeNotSatisfiable(LibraryError):
+    """No byte of the file is in the range that was asked for; ``size_bytes`` says how many there are."""
+
+    code = "range_not_satisfiable"
+    status = 416
+
+
 # --- what the program stands on --------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import Signal, State
@@ -17,11 +17,11 @@ def utc_now() -> datetime:
 
 
 def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-#: A moment in UTC, written as ISO 8601 with milliseconds and ``Z``.
-Moment = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
+#: A moment in UTC, written as ISO 8601 with microseconds and ``Z``: what is stored comes back exactly.
+Moment = Annotated[AwareDatetime, PlainSerializer(_iso, return_type=str, when_used="json")]
 
 
 class Record(BaseModel):

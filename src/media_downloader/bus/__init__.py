@@ -1,0 +1,1 @@
+"""How news travels: implementations of the EventBus contract."""

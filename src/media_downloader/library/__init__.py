@@ -1,0 +1,20 @@
+"""Where files live: confinement, names, publishing, serving, deleting. Blocking: call it from a thread."""
+
+from media_downloader.library.files import OpenFile, content_disposition, inline_type
+from media_downloader.library.library import FolderFacts, Library, OldFiles, Orphan
+from media_downloader.library.names import safe_folder, safe_name
+from media_downloader.library.publishing import PublishPlan, SourceFile
+
+__all__ = [
+    "FolderFacts",
+    "Library",
+    "OldFiles",
+    "OpenFile",
+    "Orphan",
+    "PublishPlan",
+    "SourceFile",
+    "content_disposition",
+    "inline_type",
+    "safe_folder",
+    "safe_name",
+]

@@ -1,0 +1,1 @@
+"""Where jobs live: implementations of the JobStore contract."""

@@ -1,0 +1,286 @@
+"""What each write of the JobStore does, inside a transaction of the writer's."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from media_downloader.errors import ClaimRefused, IdempotencyConflict, InvalidTransition, LeaseLost
+from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone, utc_now
+from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move
+from media_downloader.ports import Added, Change, Claim, NewJobs
+from media_downloader.stores import sqlite_queries as queries
+from media_downloader.stores.sqlite_rows import (
+    GAP,
+    count_child,
+    derive,
+    insert,
+    last_position,
+    load,
+    micros,
+    now_micros,
+    read_jobs,
+    save,
+)
+
+
+def add(connection: sqlite3.Connection, new: NewJobs) -> Added:
+    """Insert every job that is not there yet, and note the key."""
+    if new.idempotency_key is not None:
+        row = connection.execute("SELECT * FROM idempotency WHERE key = ?", (new.idempotency_key,)).fetchone()
+        if row is not None:
+            if row["digest"] != (new.request_digest or ""):
+                raise IdempotencyConflict("This Idempotency-Key was used before, for another request.")
+            known = [_find(connection, job_id) for job_id in json.loads(row["job_ids"])]
+            return Added([job for job in known if job is not None], replayed=True)
+    stored = []
+    for job in new.jobs:
+        known_job = _find(connection, job.id)
+        if known_job is None:
+            known_job = insert(connection, job)
+            count_child(connection, job.parent_id, None, job.state)
+        stored.append(known_job)
+    if new.idempotency_key is not None:
+        ids = json.dumps([job.id for job in stored])
+        values = (new.idempotency_key, new.request_digest or "", ids, now_micros())
+        connection.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?)", values)
+    return Added(stored)
+
+
+def _find(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    row = connection.execute("SELECT document, progress FROM jobs WHERE id = ?", (job_id,)).fetchall()
+    return next(iter(read_jobs(row)), None)
+
+
+def change(
+    connection: sqlite3.Connection, job_id: str, wanted: Change, newest: tuple[int, Progress] | None = None
+) -> Job:
+    """Check the change against the job as it is now, and write it. ``newest`` is progress not yet stored."""
+    job = load(connection, job_id)
+    if wanted.attempt is not None:
+        _fence(job, wanted.attempt)
+    if wanted.expected is not None and job.state not in wanted.expected:
+        raise InvalidTransition(f"The job is {job.state} by now.", state=str(job.state))
+    facts = dict(wanted.facts)
+    if newest is not None and newest[0] == job.attempt and job.state in RUNNING:
+        facts.setdefault("progress", newest[1])
+    if facts.get("priority", job.priority) != job.priority:
+        facts["position"] = last_position(connection, facts["priority"]) + GAP
+    if wanted.to is not None:
+        _check_move(job, wanted.to)
+        facts |= _move_facts(job, wanted.to)
+    changed = job.model_copy(update={**facts, "updated_at": utc_now()})
+    return _store(connection, job, derive(changed))
+
+
+def _fence(job: Job, attempt: int) -> None:
+    if job.attempt != attempt or job.owner is None:
+        raise LeaseLost("Another attempt holds the job.", attempt=job.attempt)
+
+
+def _check_move(job: Job, to: State) -> None:
+    if job.is_playlist:
+        raise InvalidTransition("A playlist's state follows from its entries.", state=str(job.state))
+    if not can_move(job.state, to):
+        raise InvalidTransition(f"A job that is {job.state} cannot become {to}.", state=str(job.state))
+
+
+def _move_facts(job: Job, to: State) -> dict[str, Any]:
+    facts: dict[str, Any] = {"state": to, "signal": None}
+    if to not in RUNNING:
+        facts |= {"owner": None, "lease_until": None}
+    if to in FINISHED:
+        facts["finished_at"] = utc_now()
+    elif job.state in FINISHED:
+        facts["finished_at"] = None
+    return facts
+
+
+def _store(connection: sqlite3.Connection, before: Job, after: Job) -> Job:
+    save(connection, after)
+    count_child(connection, after.parent_id, before.state, after.state)
+    return after
+
+
+def claim(connection: sqlite3.Connection, job_id: str, wanted: Claim) -> Job:
+    """Judge everything that a claim depends on, and take the job."""
+    job = load(connection, job_id)
+    now = utc_now()
+    if job.state is not State.QUEUED or job.is_playlist:
+        raise ClaimRefused(f"The job is {job.state}.", state=str(job.state))
+    if job.ready_at is not None and job.ready_at > now:
+        raise ClaimRefused("The job is not due yet.", state=str(job.state))
+    if queries.queue_state(connection).paused:
+        raise ClaimRefused("The queue is paused.", state=str(job.state))
+    if any(cooldown.site == job.site for cooldown in queries.cooldowns(connection, now_micros())):
+        raise ClaimRefused("The site cools down.", state=str(job.state))
+    running = queries.running_by_site(connection)
+    if wanted.max_per_site is not None and running.get(job.site, 0) >= wanted.max_per_site:
+        raise ClaimRefused("The site is at its limit.", state=str(job.state))
+    if wanted.max_running is not None and sum(running.values()) >= wanted.max_running:
+        raise ClaimRefused("As many jobs run as may.", state=str(job.state))
+    facts: Mapping[str, Any] = {
+        "state": State.EXTRACTING,
+        "signal": None,
+        "attempt": job.attempt + 1,
+        "owner": wanted.owner,
+        "lease_until": now + timedelta(seconds=wanted.lease_seconds),
+        "started_at": now,
+        "ready_at": None,
+        "updated_at": now,
+    }
+    return _store(connection, job, job.model_copy(update=facts))
+
+
+def renew(connection: sqlite3.Connection, job_id: str, attempt: int, lease_seconds: float) -> Signal | None:
+    """Extend a lease that still holds."""
+    job = load(connection, job_id)
+    _fence(job, attempt)
+    now = utc_now()
+    if job.lease_until is None or job.lease_until < now:
+        raise LeaseLost("The lease has run out.", attempt=job.attempt)
+    save(connection, job.model_copy(update={"lease_until": now + timedelta(seconds=lease_seconds)}))
+    return job.signal
+
+
+def send_signal(connection: sqlite3.Connection, job_id: str, signal: Signal) -> Job:
+    """Note a wish; a cancel stays a cancel."""
+    job = load(connection, job_id)
+    if job.state not in RUNNING or job.is_playlist:
+        raise InvalidTransition(f"Nobody runs a job that is {job.state}.", state=str(job.state))
+    if job.signal is Signal.CANCEL:
+        return job
+    signaled = job.model_copy(update={"signal": signal, "updated_at": utc_now()})
+    save(connection, signaled)
+    return signaled
+
+
+def save_progress(connection: sqlite3.Connection, job_id: str, attempt: int, progress: Progress) -> None:
+    """Write progress alone, if the attempt still holds the job."""
+    row = connection.execute(
+        "SELECT json_extract(document, '$.attempt') AS attempt FROM jobs WHERE id = ? AND owner IS NOT NULL", (job_id,)
+    ).fetchone()
+    if row is not None and row["attempt"] == attempt:
+        text = progress.model_dump_json(exclude_defaults=True)
+        connection.execute("UPDATE jobs SET progress = ? WHERE id = ?", (text, job_id))
+
+
+def promote_ready(connection: sqlite3.Connection, now: int) -> None:
+    """Make jobs due whose time has come."""
+    connection.execute("UPDATE jobs SET ready_at = NULL WHERE state = 'queued' AND ready_at <= ?", (now,))
+
+
+def release_expired(connection: sqlite3.Connection) -> list[Job]:
+    """Take jobs from runners whose lease is out."""
+    rows = connection.execute("SELECT document, progress FROM jobs WHERE lease_until < ?", (now_micros(),)).fetchall()
+    return [_release(connection, job) for job in read_jobs(rows)]
+
+
+def release_owner(connection: sqlite3.Connection, owner_prefix: str) -> list[Job]:
+    """Take jobs from owners that are gone."""
+    rows = connection.execute("SELECT document, progress FROM jobs WHERE lease_until IS NOT NULL").fetchall()
+    held = [job for job in read_jobs(rows) if (job.owner or "").startswith(owner_prefix)]
+    return [_release(connection, job) for job in held]
+
+
+def _release(connection: sqlite3.Connection, job: Job) -> Job:
+    wishes = {Signal.PAUSE: State.PAUSED, Signal.CANCEL: State.CANCELED}
+    to = State.QUEUED if job.signal is None else wishes[job.signal]
+    facts = {**_move_facts(job, to), "updated_at": utc_now()}
+    return _store(connection, job, job.model_copy(update=facts))
+
+
+def move(connection: sqlite3.Connection, job_id: str, before: str | None) -> Job:
+    """Give the job a position right before another one, or before all."""
+    job = load(connection, job_id)
+    _must_wait(job)
+    if before == job_id:
+        return job
+    if before is None:
+        first = connection.execute(
+            "SELECT rank, position FROM jobs INDEXED BY jobs_queued "
+            "WHERE state = 'queued' ORDER BY rank, position LIMIT 1"
+        ).fetchone()
+        place = (-first["rank"], first["position"] - GAP)
+    else:
+        target = load(connection, before)
+        _must_wait(target)
+        place = _place_before(connection, target)
+    moved = job.model_copy(update={"priority": place[0], "position": place[1], "updated_at": utc_now()})
+    save(connection, moved)
+    return moved
+
+
+def _must_wait(job: Job) -> None:
+    if job.state is not State.QUEUED:
+        raise InvalidTransition(f"A job that is {job.state} has no place in the queue.", state=str(job.state))
+
+
+def _place_before(connection: sqlite3.Connection, target: Job) -> tuple[int, int]:
+    for _ in range(2):
+        row = connection.execute(
+            "SELECT position FROM jobs WHERE rank = ? AND position < ? ORDER BY position DESC LIMIT 1",
+            (-target.priority, target.position),
+        ).fetchone()
+        previous = target.position - 2 * GAP if row is None else row["position"]
+        middle = (previous + target.position) // 2
+        if previous < middle < target.position:
+            return target.priority, middle
+        _renumber(connection, target.priority)
+        target = load(connection, target.id)
+    raise AssertionError("renumbering leaves room")
+
+
+def _renumber(connection: sqlite3.Connection, priority: int) -> None:
+    """Open the gaps of one priority again; needed once in 32 moves to the very same place."""
+    rows = connection.execute(
+        "SELECT document, progress FROM jobs WHERE rank = ? ORDER BY position, sequence", (-priority,)
+    ).fetchall()
+    for number, job in enumerate(read_jobs(rows), start=1):
+        save(connection, job.model_copy(update={"position": number * GAP}))
+
+
+def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job:
+    """Delete the job and its children, leaving tombstones when it expired."""
+    job = load(connection, job_id)
+    rows = connection.execute("SELECT document, progress FROM jobs WHERE parent_id = ?", (job_id,)).fetchall()
+    family = [job, *read_jobs(rows)]
+    if any(member.lease_until is not None for member in family):
+        raise InvalidTransition("A runner still holds the job.", state=str(job.state))
+    now = utc_now()
+    for member in family:
+        connection.execute("DELETE FROM jobs WHERE id = ?", (member.id,))
+        if expired:
+            _bury(connection, member, now)
+    count_child(connection, job.parent_id, job.state, None)
+    return job
+
+
+def _bury(connection: sqlite3.Connection, job: Job, now: datetime) -> None:
+    files = tuple(artifact.name for artifact in job.artifacts)
+    tombstone = Tombstone(id=job.id, state=job.state, files=files, expired_at=now)
+    values = (job.id, tombstone.model_dump_json(), micros(now))
+    connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
+
+
+def set_fact(connection: sqlite3.Connection, name: str, document: str) -> None:
+    """Keep one value under a name."""
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, document))
+
+
+def set_cooldown(connection: sqlite3.Connection, cooldown: Cooldown) -> None:
+    """Keep the later end of the two."""
+    connection.execute(
+        "INSERT INTO cooldowns VALUES (?, ?, ?) ON CONFLICT (site) DO UPDATE SET until = excluded.until, "
+        "document = excluded.document WHERE excluded.until > until",
+        (cooldown.site, micros(cooldown.until), cooldown.model_dump_json()),
+    )
+
+
+def drop_tombstones(connection: sqlite3.Connection, before: int) -> int:
+    """Forget what is older than the moment."""
+    dropped = connection.execute("DELETE FROM tombstones WHERE expired_at < ?", (before,)).rowcount
+    dropped += connection.execute("DELETE FROM idempotency WHERE created_at < ?", (before,)).rowcount
+    connection.execute("DELETE FROM cooldowns WHERE until < ?", (before,))
+    return dropped
