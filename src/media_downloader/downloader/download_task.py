@@ -1,0 +1,326 @@
+"""Downloads one job into its work folder: extract or recall, plan, fetch, process, verify."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from media_downloader.downloader import guarded, options, verify
+from media_downloader.downloader.pins import PinFile, chosen_formats, write_durably
+from media_downloader.downloader.playlist_task import is_playlist, list_entries
+from media_downloader.downloader.problems import BadOptions, Incomplete, TooLarge, status_of
+from media_downloader.downloader.progress import ProgressMeter
+from media_downloader.downloader.protocol import Finished, MadeFile, MediaFound, Notice, Planned, Spec, StateChanged
+from media_downloader.downloader.resume import Folders, keep, prepare, wipe
+from media_downloader.downloader.voice import Voice, YtdlpLogger
+from media_downloader.jobs.model import Media, Phase
+from media_downloader.jobs.state import State
+from media_downloader.netguard import redact_url
+
+#: Answers that mean "this link has expired" when it worked before.
+EXPIRED_STATUSES = frozenset({403, 404, 410})
+#: Parts of the extracted info that are large and that nothing needs after the formats are chosen.
+DROPPED = ("formats", "automatic_captions", "subtitles", "thumbnails", "heatmap", "requested_downloads", "entries")
+
+START_OVER = "Restarted from the beginning: the site no longer has the very same format."
+
+_POSTPROCESSOR_PHASES = {"Merger": Phase.MERGE}
+
+
+class DownloadTask:
+    """One attempt, inside the download process."""
+
+    def __init__(self, spec: Spec, voice: Voice) -> None:
+        self._spec = spec
+        self._voice = voice
+        self._folders = Folders(Path(spec.workdir))
+        self._folders.make()
+        self._pin_file = PinFile(self._folders.state / "pins.json")
+        self._info_path = self._folders.state / "info.json"
+        self._meter = ProgressMeter(self._progressed, max_size_bytes=spec.max_size_bytes)
+        self._ydl: guarded.GuardedYoutubeDL | None = None
+
+    def run(self) -> Finished:
+        """Return the verified result. Raises whatever went wrong; ``problems.describe`` makes sense of it."""
+        present = prepare(self._folders, self._pin_file, distrust_tail=self._spec.distrust_tail)
+        os.chdir(self._folders.work)
+        self._voice.on_finish = _interrupt_recording
+        info = self._recall() if present or self._pin_file.pins.sources else None
+        if info is None:
+            info = self._extract(pinned=self._pin_file.pins.format)
+            if is_playlist(info, self._spec.options):
+                return list_entries(info, self._spec, self._voice)
+        info = self._transfer(info, present)
+        return self._conclude(info)
+
+    # --- what is behind the link --------------------------------------------------------------------------------
+
+    def _recall(self) -> dict[str, Any] | None:
+        """Return the info of the first start, unless its links are known to have expired."""
+        try:
+            info: dict[str, Any] = json.loads(self._info_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if any(_has_expired(found.get("url")) for found in chosen_formats(info)):
+            return None
+        self._open(pinned=self._pin_file.pins.format)
+        self._voice.say(MediaFound(media=media_of(info)))
+        return info
+
+    def _extract(self, pinned: str | None) -> dict[str, Any]:
+        """Ask the site. With ``pinned``, for the very same formats; when it has them no more, start over."""
+        ydl = self._open(pinned)
+        try:
+            info = self._ask(ydl)
+        except Exception as error:
+            if pinned is None or "requested format is not available" not in str(error).lower():
+                raise
+            return self._start_over()
+        if pinned is not None and not self._pin_file.pins.matches(info):
+            return self._start_over()
+        if not is_playlist(info, self._spec.options):
+            self._remember(info)
+        return info
+
+    def _ask(self, ydl: guarded.GuardedYoutubeDL) -> dict[str, Any]:
+        info = ydl.extract_info(self._spec.url, download=False)
+        if info is None:
+            raise Incomplete("The site gave no answer that could be used.")
+        found: dict[str, Any] = _only_entry(ydl, info, self._spec)
+        self._voice.say(MediaFound(media=media_of(found)))
+        return found
+
+    def _start_over(self) -> dict[str, Any]:
+        self._voice.say(Notice(text=START_OVER))
+        os.chdir(self._folders.root)
+        wipe(self._folders, self._pin_file)
+        os.chdir(self._folders.work)
+        return self._extract(pinned=None)
+
+    def _remember(self, info: Mapping[str, Any]) -> None:
+        """Keep the info for a resume, and pin what was chosen."""
+        assert self._ydl is not None
+        pins = self._pin_file.pins
+        if pins.format is None:
+            pins.extractor, pins.media_id = info.get("extractor_key"), info.get("id")
+            pins.format = "+".join(str(found.get("format_id")) for found in chosen_formats(info))
+            pins.duration_seconds = info.get("duration")
+            self._pin_file.save()
+        kept = {key: value for key, value in info.items() if key not in DROPPED and not key.startswith("__")}
+        if _can_be_stored(info):
+            text = json.dumps(self._ydl.sanitize_info(kept))
+            write_durably(self._info_path, text.encode())
+
+    # --- the bytes ----------------------------------------------------------------------------------------------
+
+    def _transfer(self, info: dict[str, Any], present: int) -> dict[str, Any]:
+        """Fetch and process; links that have expired meanwhile are extracted anew once."""
+        self._plan(info, present)
+        try:
+            return self._process(info)
+        except (TooLarge, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if status_of(error) not in EXPIRED_STATUSES or not self._has_come_far():
+                raise
+            self._voice.say(Notice(text="The link had expired and was extracted anew."))
+        self._voice.say(StateChanged(state=State.EXTRACTING))
+        os.chdir(self._folders.root)
+        present = prepare(self._folders, self._pin_file, distrust_tail=False)
+        os.chdir(self._folders.work)
+        info = self._extract(pinned=self._pin_file.pins.format)
+        self._plan(info, present)
+        return self._process(info)
+
+    def _has_come_far(self) -> bool:
+        """Say whether the link worked before, so that a refusal now means that it has expired."""
+        return any(source.seen for source in self._pin_file.pins.sources.values())
+
+    def _plan(self, info: Mapping[str, Any], present: int) -> None:
+        sizes = []
+        fragmented = False
+        for name, found in self._names(info):
+            pin = self._pin_file.pins.sources.get(name)
+            size = found.get("filesize") or (pin.total_bytes if pin else None) or found.get("filesize_approx")
+            sizes.append((name, None if size is None else int(size), _phase_of(found)))
+            fragmented |= str(found.get("protocol")) not in {"http", "https"}
+        self._meter.plan(sizes, present)
+        total = self._meter.total_bytes()
+        limit = self._spec.max_size_bytes
+        exact = all(found.get("filesize") for _, found in self._names(info))
+        if limit is not None and total is not None and exact and total > limit:
+            raise TooLarge(f"The download has {total} bytes, {limit} are allowed.")
+        derives = len(sizes) > 1 or fragmented or bool(options.parameters(self._spec)["postprocessors"])
+        scratch = total or 0 if derives else 0
+        self._voice.say(Planned(total_bytes=total, present_bytes=present, scratch_bytes=scratch))
+        self._voice.wait_for_go()
+        self._voice.say(StateChanged(state=State.DOWNLOADING))
+
+    @staticmethod
+    def _names(info: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the file name of each source, as yt-dlp gives it (YoutubeDL.process_info)."""
+        chosen = chosen_formats(info)
+        if len(chosen) == 1 and not info.get("requested_formats"):
+            return [(f"{options.STEM}.{info.get('ext')}", info)]
+        return [(f"{options.STEM}.f{found.get('format_id')}.{found.get('ext')}", found) for found in chosen]
+
+    def _process(self, info: dict[str, Any]) -> dict[str, Any]:
+        assert self._ydl is not None
+        working = dict(info)
+        self._ydl.process_info(working)
+        return working
+
+    # --- what came out ------------------------------------------------------------------------------------------
+
+    def _conclude(self, info: Mapping[str, Any]) -> Finished:
+        self._voice.say(StateChanged(state=State.PROCESSING))
+        self._meter.phase(Phase.VERIFY)
+        verify.check_sources(self._folders.keep, self._pin_file.pins.sources)
+        path = Path(str(info.get("filepath") or ""))
+        if not path.name or not path.is_file():
+            raise Incomplete("yt-dlp ended without a file.")
+        announced = None if info.get("is_live") or info.get("was_live") else info.get("duration")
+        files = [self._made(path, "media", None, announced)]
+        for language, subtitle in (info.get("requested_subtitles") or {}).items():
+            found = Path(str(subtitle.get("filepath") or ""))
+            if found.name and found.is_file():
+                files.append(self._made(found, "subtitles", language, None))
+        return Finished(files=tuple(files), name=self._name(info, path))
+
+    def _made(self, path: Path, role: str, language: str | None, announced_seconds: float | None) -> MadeFile:
+        path = path.resolve()
+        if not path.is_relative_to(self._folders.work.resolve()):
+            raise Incomplete("yt-dlp wrote a file elsewhere.")
+        content = verify.check_media(path, self._spec.ffmpeg, announced_seconds)
+        limit = self._spec.max_size_bytes
+        if limit is not None and role == "media" and path.stat().st_size > limit:
+            raise TooLarge(f"The file has {path.stat().st_size} bytes, {limit} are allowed.")
+        return MadeFile(
+            path=str(path.relative_to(self._folders.root.resolve())),
+            size_bytes=path.stat().st_size,
+            type=content.type,
+            role=role,
+            language=language,
+            duration_seconds=content.duration_seconds,
+            sha256=verify.sha256_of(path) if self._spec.options.checksum else None,
+        )
+
+    def _name(self, info: Mapping[str, Any], path: Path) -> str:
+        assert self._ydl is not None
+        template = self._spec.options.output_template or options.DEFAULT_TEMPLATE
+        extension = path.suffix.lstrip(".")
+        name: str = self._ydl.evaluate_outtmpl(template, {**info, "ext": extension})
+        return name.removesuffix(f".{extension}")
+
+    # --- yt-dlp -------------------------------------------------------------------------------------------------
+
+    def _open(self, pinned: str | None) -> guarded.GuardedYoutubeDL:
+        if self._ydl is not None:
+            self._ydl.close()
+        parameters = options.parameters(self._spec, pinned_format=pinned)
+        parameters |= {
+            "logger": YtdlpLogger(self._voice),
+            "progress_hooks": [self._source_hook],
+            "postprocessor_hooks": [self._postprocessor_hook],
+        }
+        self._ydl = guarded.GuardedYoutubeDL(parameters, self._pin_file, self._folders, self._noticed)
+        return self._ydl
+
+    def _source_hook(self, status: dict[str, Any]) -> None:
+        name = Path(str(status.get("filename"))).name
+        if name not in self._pin_file.pins.sources:
+            return
+        self._meter.received(name, status)
+        if status.get("status") == "finished":
+            keep(self._folders, name)
+
+    def _postprocessor_hook(self, status: dict[str, Any]) -> None:
+        if status.get("status") != "started" or status.get("postprocessor") == "MoveFiles":
+            return
+        self._voice.say(StateChanged(state=State.PROCESSING))
+        self._meter.phase(_POSTPROCESSOR_PHASES.get(str(status.get("postprocessor")), Phase.CONVERT))
+
+    def _noticed(self, text: str) -> None:
+        self._voice.say(Notice(text=text))
+
+    def _progressed(self, progress: Any) -> None:
+        from media_downloader.downloader.protocol import Progressed
+
+        self._voice.say(Progressed(progress=progress))
+
+
+def media_of(info: Mapping[str, Any]) -> Media:
+    """Return what people are told of the media; no link in it carries a secret."""
+    chosen = chosen_formats(info)
+    height = info.get("height")
+    note = [f"{info.get('width') or '?'}x{height}"] if height else []
+    duration, thumbnail = info.get("duration"), info.get("thumbnail")
+    return Media(
+        id=_text(info.get("id")),
+        title=_text(info.get("title")),
+        uploader=_text(info.get("uploader") or info.get("channel")),
+        duration_seconds=float(duration) if isinstance(duration, int | float) else None,
+        thumbnail=redact_url(str(thumbnail)) if thumbnail else None,
+        site=_text(info.get("extractor_key")),
+        webpage_url=redact_url(str(info["webpage_url"])) if info.get("webpage_url") else None,
+        is_live=bool(info.get("is_live")),
+        format="+".join(str(found.get("format_id")) for found in chosen) if info.get("format_id") else None,
+        format_note=" ".join([*note, str(info.get("ext") or "")]).strip() or None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value).encode("utf-8", "replace").decode()[:2000]
+
+
+def _only_entry(ydl: guarded.GuardedYoutubeDL, info: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """Return the one video of a page that yt-dlp takes for a playlist of one; a real playlist as it is."""
+    if info.get("_type") not in {"playlist", "multi_video"} or spec.options.playlist:
+        return info
+    if info.get("extractor_key") != "Generic":
+        return info
+    entries = [entry for entry in info.get("entries") or [] if entry]
+    if len(entries) != 1:
+        return {**info, "entries": entries}
+    entry = entries[0]
+    if entry.get("_type", "video") == "video":
+        return {"title": info.get("title"), **entry}
+    resolved: dict[str, Any] = ydl.process_ie_result({**entry, "_type": "url"}, download=False)
+    return resolved
+
+
+def _phase_of(found: Mapping[str, Any]) -> Phase:
+    return Phase.AUDIO if found.get("vcodec") == "none" else Phase.VIDEO
+
+
+def _has_expired(url: object) -> bool:
+    """Say whether a link says of itself that it is of the past (``expire``, ``Expires``: seconds since 1970)."""
+    query = {key.lower(): values for key, values in parse_qs(urlsplit(str(url)).query).items()}
+    for key in ("expire", "expires", "e"):
+        value = query.get(key, [""])[0]
+        if value.isdigit() and len(value) == 10:
+            return int(value) < time.time() + 10
+    return False
+
+
+def _can_be_stored(info: Mapping[str, Any]) -> bool:
+    """Say whether a download can start from the stored info: a list of fragments that is made as it goes cannot."""
+    return all(isinstance(found.get("fragments"), list | None) for found in chosen_formats(info)) and not info.get(
+        "is_live"
+    )
+
+
+def _interrupt_recording() -> None:
+    """Tell yt-dlp to finish a live recording: an interrupt ends it in order (downloader/external.py)."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def reject_several_downloads(info: Mapping[str, Any]) -> None:
+    """Refuse format expressions that ask for several files ("137,140"): a job makes one."""
+    if len(info.get("requested_downloads") or []) > 1:
+        raise BadOptions("The format asks for several files; add a job for each of them.")
