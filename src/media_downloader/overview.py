@@ -52,7 +52,7 @@ class Overview:
         self._library = library
         self._meters = meters
         self._tools = tools
-        self._versions = _versions()
+        self._versions = versions()
 
     async def health(self) -> Health:
         """Say how the server is. ``degraded`` names its problems; it still answers."""
@@ -130,7 +130,7 @@ class Overview:
         return max(0.0, (utc_now() - page.jobs[0].created_at).total_seconds())
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {"media-downloader": __version__, "python": sys.version.split()[0], "platform": platform.platform()}
     for package in PACKAGES:
         try:

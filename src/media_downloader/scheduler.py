@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 #: The queue is looked at this often even when nobody says that something changed.
 LOOK_SECONDS = 1.0
+#: How old may be what people are told of the queue.
+FACTS_SECONDS = 0.1
 #: How long a submitted job may take to be claimed before it is submitted again.
 CLAIM_SECONDS = 3.0
 #: A queue that was paused by a full disk goes on when this much more than the floor is free.
@@ -37,6 +39,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._submitted: dict[str, float] = {}
+        self._facts: tuple[float, QueueFacts] | None = None
 
     async def start(self) -> None:
         """Begin to hand out jobs."""
@@ -54,7 +57,16 @@ class Scheduler:
         self._wake.set()
 
     async def facts(self) -> QueueFacts:
-        """Return what decides over queued jobs now, for ``why_waiting``."""
+        """Return what decides over queued jobs now, for ``why_waiting``; at most a moment old.
+
+        Many events in a row ask the store once, not once each.
+        """
+        now = time.monotonic()
+        if self._facts is None or now - self._facts[0] > FACTS_SECONDS:
+            self._facts = (now, await self._ask_facts())
+        return self._facts[1]
+
+    async def _ask_facts(self) -> QueueFacts:
         cooldowns = {cooldown.site: cooldown.until for cooldown in await self._store.cooldowns()}
         return QueueFacts(
             now=utc_now(),

@@ -13,7 +13,7 @@ import structlog
 from media_downloader.downloader.inquiry import Inquiry
 from media_downloader.errors import InvalidTransition, JobError, JobNotFound, MediaDownloaderError
 from media_downloader.job_log import JobLogs
-from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, QueueEvent, QueueState, utc_now
+from media_downloader.jobs.model import Artifact, DeletedEvent, Job, JobEvent, QueueEvent, QueueState, utc_now
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import (
     FINISHED,
@@ -26,7 +26,7 @@ from media_downloader.jobs.state import (
     signal_for,
 )
 from media_downloader.jobs.waiting import QueueFacts, WaitingFor, why_waiting
-from media_downloader.library import Library
+from media_downloader.library import Library, OpenFile
 from media_downloader.netguard import Policy, check_url, resolve_and_check, site_of
 from media_downloader.ports import Change, EventBus, JobQuery, JobStore, NewJobs
 from media_downloader.settings import Settings
@@ -210,6 +210,15 @@ class JobService:
         facts = await self._deps.queue_facts()
         gone = await asyncio.to_thread(self._gone, [job]) if job.state is State.DONE else set()
         return self._view(job, facts, file_is_gone=bool(gone))
+
+    async def views(self, jobs: Sequence[Job]) -> Sequence[JobView]:
+        """Say the same of many jobs at once."""
+        facts = await self._deps.queue_facts()
+        return [self._view(job, facts, file_is_gone=False) for job in jobs]
+
+    async def open_artifact(self, artifact: Artifact) -> OpenFile:
+        """Open a published file; the caller closes it. Raises ``FileMissing`` and ``PathEscapesLibrary``."""
+        return await asyncio.to_thread(self._deps.library.open_artifact, artifact.name)
 
     async def counts(self) -> Mapping[State, int]:
         """Count jobs by state."""

@@ -37,6 +37,7 @@ from media_downloader.jobs.state import State
 from media_downloader.netguard import check_url, redact_url, site_of
 from media_downloader.ports import Change, NewJobs
 from media_downloader.runner.ending import Ending
+from media_downloader.runner.publishing import publish
 
 if TYPE_CHECKING:
     from media_downloader.runner.attempt import Attempt
@@ -195,9 +196,7 @@ class Conversation:
         if self._attempt.job.state is not State.PROCESSING:
             await self._attempt.save(Change(State.PROCESSING))
         await self._progressed(self._attempt.job.progress.model_copy(update={"phase": Phase.PUBLISH}))
-        artifacts = await asyncio.to_thread(
-            self._deps.library.publish_result, self._workdir, self._attempt.job, finished
-        )
+        artifacts = await asyncio.to_thread(publish, self._deps.library, self._workdir, self._attempt.job, finished)
         total = sum(artifact.size_bytes for artifact in artifacts)
         progress = Progress(percent=100.0, downloaded_bytes=total, total_bytes=total)
         facts = {
