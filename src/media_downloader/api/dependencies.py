@@ -1,0 +1,29 @@
+"""What routes are given: the container, and a job id that can be one."""
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from media_downloader.bootstrap import Container
+from media_downloader.errors import JobNotFound
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _container(request: Request) -> Container:
+    container: Container = request.app.state.container
+    return container
+
+
+def _job_id(
+    job_id: Annotated[str, Path(description="The job's id.", examples=["0123456789abcdef0123456789abcdef"])],
+) -> str:
+    """Refuse what cannot be an id as an unknown one: to a client there is no difference."""
+    if not _ID.fullmatch(job_id):
+        raise JobNotFound("There is no such job.")
+    return job_id
+
+
+Use = Annotated[Container, Depends(_container)]
+KnownId = Annotated[str, Depends(_job_id)]

@@ -1,0 +1,141 @@
+"""The published files of a job, with ranges."""
+
+import os
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, Response
+from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
+from starlette.types import Receive, Scope, Send
+
+from media_downloader import errors
+from media_downloader.api.dependencies import KnownId, Use
+from media_downloader.api.error_answers import documented
+from media_downloader.jobs.model import Artifact
+from media_downloader.library import OpenFile, content_disposition, inline_type
+
+log = structlog.get_logger(__name__)
+router = APIRouter(prefix="/jobs", tags=["files"])
+
+#: More ranges in one request are answered with the whole file; no player needs them (CVE-2025-62727).
+MAX_RANGES = 8
+
+_ERRORS = documented(
+    errors.JobNotFound,
+    errors.JobExpired,
+    errors.NoFileYet,
+    errors.FileMissing,
+    errors.PathEscapesLibrary,
+    errors.RangeNotSatisfiable,
+)
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+    206: {"description": "A part of it.", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+    304: {"description": "The client has it already."},
+    **_ERRORS,
+}
+
+
+class PublishedFile(FileResponse):
+    """An open file, sent in pieces of 1 MiB: with 64 KiB, serving costs four times the processor time (measured)."""
+
+    chunk_size = 1024 * 1024
+    max_ranges = MAX_RANGES
+
+    def __init__(self, opened: OpenFile, headers: dict[str, str], media_type: str) -> None:
+        self._descriptor = opened.descriptor
+        # The path of the open file itself: whatever happens to its name meanwhile, this one is sent.
+        path = f"/dev/fd/{opened.descriptor}"
+        super().__init__(path, headers=headers, media_type=media_type, stat_result=os.fstat(opened.descriptor))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and close it whatever happens."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.close(self._descriptor)
+
+    def check_range(self, header: str | None, if_range: str | None) -> bool:
+        """Say whether a Range header can be used. Raises ``RangeNotSatisfiable`` for one beyond the end.
+
+        A header that is not understood is ignored, as RFC 9110 section 14.2 wants it.
+        """
+        if header is None or (if_range is not None and not self._should_use_range(if_range)):
+            return True
+        assert self.stat_result is not None
+        try:
+            self._parse_range_header(header, self.stat_result.st_size)
+        except RangeNotSatisfiable:
+            size = self.stat_result.st_size
+            raise errors.RangeNotSatisfiable(f"The file has {size} bytes.", size_bytes=size) from None
+        except MalformedRangeHeader:
+            return False
+        return True
+
+
+@router.get(
+    "/{job_id}/file", operation_id="getJobFile", response_class=FileResponse, response_model=None, responses=_ANSWERS
+)
+@router.head(
+    "/{job_id}/file", operation_id="headJobFile", response_class=FileResponse, response_model=None, responses=_ANSWERS
+)
+async def get_file(
+    request: Request,
+    use: Use,
+    job_id: KnownId,
+    index: Annotated[int, Query(ge=0, le=1000, description="Which of the job's artifacts.")] = 0,
+    inline: Annotated[bool, Query(description="Show it in place of saving it, where that is safe.")] = False,
+) -> Response:
+    """Send a file of a job: whole, or in ranges. What is served can never run as a page of this server."""
+    job = (await use.service.get(job_id)).job
+    if index >= len(job.artifacts):
+        raise errors.NoFileYet(f"The job is {job.state} and has {len(job.artifacts)} files.", state=str(job.state))
+    artifact = job.artifacts[index]
+    opened = await use.service.open_artifact(artifact)
+    etag = f'"{opened.inode:x}-{opened.size_bytes:x}-{opened.modified_ns:x}"'
+    response = PublishedFile(opened, _headers(artifact, etag, inline=inline), _type(artifact))
+    try:
+        if _has_it(request, etag, response.headers["last-modified"]):
+            os.close(opened.descriptor)
+            return Response(status_code=304, headers={"ETag": etag})
+        usable = response.check_range(request.headers.get("range"), request.headers.get("if-range"))
+    except errors.RangeNotSatisfiable:
+        os.close(opened.descriptor)
+        raise
+    if not usable:
+        request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
+    if request.method == "GET":
+        log.info(f"Job {job_id} - Serving file: {artifact.name}", range=request.headers.get("range"))
+    return response
+
+
+def _headers(artifact: Artifact, etag: str, *, inline: bool) -> dict[str, str]:
+    shown = inline and inline_type(artifact.type)
+    return {
+        "ETag": etag,
+        "Content-Disposition": content_disposition(artifact.name, inline=shown),
+        "Content-Security-Policy": "sandbox; default-src 'none'; media-src 'self'; style-src 'unsafe-inline'",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-cache",
+    }
+
+
+def _type(artifact: Artifact) -> str:
+    """Tell the type only where it is one that can be shown: anything else is bytes to be saved."""
+    return artifact.type if inline_type(artifact.type) else "application/octet-stream"
+
+
+def _has_it(request: Request, etag: str, modified: str) -> bool:
+    """Say whether a conditional request is answered with 304 (RFC 9110 section 13.2.2)."""
+    wanted = request.headers.get("if-none-match")
+    if wanted is not None:
+        return wanted.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
+    since = request.headers.get("if-modified-since")
+    if since is None:
+        return False
+    try:
+        return parsedate_to_datetime(modified) <= parsedate_to_datetime(since)
+    except (ValueError, TypeError):
+        return False

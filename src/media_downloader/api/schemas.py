@@ -1,0 +1,225 @@
+"""The shapes on the wire. Snake case, units in names, UTC ISO times; unknown fields are refused."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from media_downloader.jobs.model import Artifact, Failure, Media, Moment, Progress, QueueState
+from media_downloader.jobs.options import JobOptions
+from media_downloader.jobs.state import Action, Signal, State
+from media_downloader.jobs.waiting import WaitingFor
+from media_downloader.netguard import redact_url
+from media_downloader.service import JobView
+
+Url = Annotated[
+    str, StringConstraints(min_length=1, max_length=8192), Field(examples=["https://example.org/video.mp4"])
+]
+JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Priority = Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first.")]
+
+
+class Wire(BaseModel):
+    """Base of everything that is sent or received."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorBody(BaseModel):
+    """Every error of this API has this body. ``error`` is a code that never changes its meaning."""
+
+    model_config = ConfigDict(extra="allow")
+
+    error: str = Field(examples=["invalid_transition"])
+    detail: str = Field(examples=["Cannot pause a job that is done."])
+
+
+class AddJobs(Wire):
+    """One link (``url``) or many (``urls``), and how to download them."""
+
+    url: Url | None = None
+    urls: list[Annotated[str, StringConstraints(min_length=1, max_length=8192)]] | None = Field(
+        default=None, min_length=1
+    )
+    options: JobOptions = Field(default_factory=JobOptions)
+    priority: Priority = 0
+    not_before: AwareDatetime | None = Field(default=None, description="Not to be started before this moment.")
+    paused: bool = Field(default=False, description="Add it paused.")
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> "AddJobs":
+        if (self.url is None) == (self.urls is None):
+            raise ValueError("give either url or urls")
+        return self
+
+
+class PatchJob(Wire):
+    """What may be changed of a job. What is left out stays."""
+
+    priority: Priority | None = None
+    not_before: AwareDatetime | None = None
+    before: JobId | None = Field(default=None, description="Place it right before this queued job.")
+    to_front: bool = Field(default=False, description="Place it before all others.")
+
+
+class ProbeRequest(Wire):
+    """A link to look at."""
+
+    url: Url
+    options: JobOptions = Field(default_factory=JobOptions)
+
+
+class CleanupRequest(Wire):
+    """Whether to clean up or only to say what would go."""
+
+    dry_run: bool = True
+
+
+class JobBody(BaseModel):
+    """A job, and what can be said about it at this moment."""
+
+    id: str
+    url: str
+    site: str
+    state: State
+    signal: Signal | None
+    allowed_actions: Sequence[Action]
+    waiting_for: WaitingFor | None
+    waiting_until: Moment | None
+    priority: int
+    position: int
+    attempt: int
+    options: JobOptions
+    not_before: Moment | None
+    parent_id: str | None
+    entry_index: int | None
+    is_playlist: bool
+    children: dict[State, int]
+    progress: Progress
+    media: Media
+    artifacts: Sequence[Artifact]
+    failure: Failure | None
+    notices: Sequence[str]
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    updated_at: Moment
+
+    @classmethod
+    def of(cls, view: JobView) -> "JobBody":
+        """Return what is told of a job; a secret in its link is not."""
+        job = view.job
+        return cls.model_construct(
+            url=redact_url(job.url),
+            allowed_actions=list(view.allowed_actions),
+            waiting_for=view.waiting_for,
+            waiting_until=view.waiting_until,
+            **{name: getattr(job, name) for name in _SAME},
+        )
+
+
+_SAME = tuple(
+    name for name in JobBody.model_fields if name not in {"url", "allowed_actions", "waiting_for", "waiting_until"}
+)
+
+
+class RejectedBody(BaseModel):
+    """A link of a batch that was not accepted."""
+
+    url: str
+    error: str
+    detail: str
+
+
+class AddedBody(BaseModel):
+    """What became of a batch."""
+
+    jobs: list[JobBody]
+    rejected: list[RejectedBody]
+
+
+class JobList(BaseModel):
+    """A page of jobs."""
+
+    jobs: list[JobBody]
+    next_cursor: str | None
+    counts: dict[State, int]
+
+
+class QueueBody(BaseModel):
+    """Whether the queue runs."""
+
+    paused: bool
+    reason: str | None
+    since: Moment | None
+
+    @classmethod
+    def of(cls, state: QueueState) -> "QueueBody":
+        """Return what is told of the queue."""
+        return cls(paused=state.paused, reason=state.reason, since=state.since)
+
+
+class InfoBody(BaseModel):
+    """What is behind a link."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = Field(examples=["video"], description='"video" or "playlist"')
+    title: str | None = None
+    duration_seconds: float | None = None
+    thumbnail: str | None = None
+    formats: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
+
+
+class CleanupBody(BaseModel):
+    """What went, or would go."""
+
+    dry_run: bool
+    expired_jobs: list[str]
+    files: list[str]
+    work_folders: list[str]
+    bytes: int
+
+
+class HealthBody(BaseModel):
+    """How the server is."""
+
+    status: str
+    mode: str
+    downloads_directory: str
+    exists: bool
+    writable: bool
+    free_bytes: int
+    queue_depth: int
+    running: int
+    queue_paused: bool
+    queue_paused_reason: str | None
+    oldest_wait_seconds: float | None
+    versions: dict[str, str]
+    features: dict[str, Any]
+    problems: list[str]
+
+
+class LiveBody(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class StatsBody(BaseModel):
+    """What a page shows at its top."""
+
+    counts: dict[State, int]
+    queue: QueueBody
+    speed_bytes_per_second: float
+    downloaded_bytes: int
+    free_bytes: int
+    total_bytes: int
+    cooldowns: list[dict[str, Any]]
+
+
+class DeletedBody(BaseModel):
+    """The id of a job that is no longer on the list."""
+
+    id: str

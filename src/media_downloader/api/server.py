@@ -1,0 +1,79 @@
+"""Runs the app: binds the port, serves, and stops within three seconds whatever is still open."""
+
+import asyncio
+import socket
+import sys
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from media_downloader.api.app import create_app
+from media_downloader.bootstrap import bootstrap
+from media_downloader.errors import ConfigurationError
+from media_downloader.logs import configure_logging
+from media_downloader.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: What open requests are given when the server stops.
+GRACE_SECONDS = 1
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """Ends the event streams first: they would keep the server from stopping."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._app.state.events.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it. Raises ``MediaDownloaderError`` when it cannot start."""
+    configure_logging(settings)
+    container = bootstrap(settings)
+    app = create_app(container)
+    bound = _bind(settings.host, settings.port)
+    host, port = bound.getsockname()[:2]
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        lifespan="on",
+    )
+    shown = f"[{host}]" if ":" in host else host
+    log.info(f"Media Downloader on http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
+    server = Server(config, app)
+    try:
+        asyncio.run(server.serve(sockets=[bound]))
+    except KeyboardInterrupt:
+        return
+    finally:
+        bound.close()
+    if not server.started:
+        sys.exit(1)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port before anything else starts, so that a second server ends with a clear word."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. "
+            "Choose another MEDIA_DOWNLOADER_PORT, or stop what uses this one."
+        ) from None
+    return bound
