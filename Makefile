@@ -43,7 +43,7 @@ lint: $(VENV)/.installed-dev ## Check style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell README.md CHANGELOG.md docs src tests bench
+	$(BIN)/codespell README.md CHANGELOG.md docs src tests
 
 format: $(VENV)/.installed-dev ## Put the code in shape
 	$(BIN)/ruff check --fix .

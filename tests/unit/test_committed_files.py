@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: Settings and locks that an installer or a builder reads.
-CONFIGURATION = ("*.lock", "*.toml", "*.cfg", "*.ini", "*.txt", "*.yaml", "*.yml", "*.json", "Makefile", ".npmrc", "Dockerfile*")
+LOCKS = ("*.lock", "*.toml", "*.cfg", "*.ini", "*.txt", "*.yaml", "*.yml", "*.json")
+CONFIGURATION = (*LOCKS, "Makefile", ".npmrc", "Dockerfile*")
 FORBIDDEN = re.compile(
     r'index-url|find-links|trusted-host|"resolved"|registry\s*=|://[^\s"]*/(?:simple|packages)/|'
     r"\b(?:pypi|pythonhosted|npmjs|yarnpkg)\.(?:org|com)\b",
@@ -20,7 +21,8 @@ def committed(*patterns: str) -> list[Path]:
     if not (ROOT / ".git").exists():
         found = [path for pattern in patterns for path in ROOT.glob(pattern)]
     else:
-        command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
+        listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        command = [*listing, "--", *patterns]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = [ROOT / name for name in listed.split("\0") if name]
     return [path for path in found if path.is_file()]
@@ -33,7 +35,9 @@ def test_no_lock_or_configuration_names_a_package_registry() -> None:
     assert named == []
 
 
-@pytest.mark.parametrize("line", ["--index-url http://x", 'registry = "x"', "https://files.pythonhosted.org/p", "http://m/simple/six"])
+@pytest.mark.parametrize(
+    "line", ["--index-url http://x", 'registry = "x"', "https://files.pythonhosted.org/p", "http://m/simple/six"]
+)
 def test_the_pattern_would_find_a_registry(line: str) -> None:
     assert FORBIDDEN.search(line)
 
