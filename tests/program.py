@@ -69,7 +69,7 @@ class Program:
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
-        self.client = httpx2.Client(base_url=self.url, timeout=30.0, trust_env=False)
+        self.open_client()
         self._seen: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -80,6 +80,10 @@ class Program:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def open_client(self) -> None:
+        """Connect anew, as a page does that was closed and opened again."""
+        self.client = httpx2.Client(base_url=self.url, timeout=30.0, trust_env=False)
 
     # --- the process --------------------------------------------------------------------------------------------
 

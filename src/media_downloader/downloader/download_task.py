@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from media_downloader.downloader import guarded, options, verify
 from media_downloader.downloader.pins import PinFile, chosen_formats, write_durably
 from media_downloader.downloader.playlist_task import is_playlist, list_entries
-from media_downloader.downloader.problems import BadOptions, Incomplete, TooLarge, status_of
+from media_downloader.downloader.problems import Incomplete, TooLarge, status_of
 from media_downloader.downloader.progress import ProgressMeter
 from media_downloader.downloader.protocol import Finished, MadeFile, MediaFound, Notice, Planned, Spec, StateChanged
 from media_downloader.downloader.resume import Folders, keep, prepare, wipe
@@ -214,7 +214,8 @@ class DownloadTask:
         assert self._ydl is not None
         template = self._spec.options.output_template or options.DEFAULT_TEMPLATE
         extension = path.suffix.lstrip(".")
-        name: str = self._ydl.evaluate_outtmpl(template, {**info, "ext": extension})
+        known = {**info, "ext": extension, "title": title_of(info)}
+        name: str = self._ydl.evaluate_outtmpl(template, known)
         return name.removesuffix(f".{extension}")
 
     # --- yt-dlp -------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def media_of(info: Mapping[str, Any]) -> Media:
     duration, thumbnail = info.get("duration"), info.get("thumbnail")
     return Media(
         id=_text(info.get("id")),
-        title=_text(info.get("title")),
+        title=title_of(info),
         uploader=_text(info.get("uploader") or info.get("channel")),
         duration_seconds=float(duration) if isinstance(duration, int | float) else None,
         thumbnail=redact_url(str(thumbnail)) if thumbnail else None,
@@ -272,6 +273,14 @@ def media_of(info: Mapping[str, Any]) -> Media:
         format="+".join(str(found.get("format_id")) for found in chosen) if info.get("format_id") else None,
         format_note=" ".join([*note, str(info.get("ext") or "")]).strip() or None,
     )
+
+
+def title_of(info: Mapping[str, Any]) -> str | None:
+    """Return the title; of a page's only video yt-dlp's generic extractor says "Title (1)", which it is not."""
+    title = _text(info.get("title"))
+    if title is not None and info.get("extractor_key") == "Generic" and not info.get("direct"):
+        return title.removesuffix(" (1)")
+    return title
 
 
 def _text(value: object) -> str | None:
@@ -318,9 +327,3 @@ def _can_be_stored(info: Mapping[str, Any]) -> bool:
 def _interrupt_recording() -> None:
     """Tell yt-dlp to finish a live recording: an interrupt ends it in order (downloader/external.py)."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-
-def reject_several_downloads(info: Mapping[str, Any]) -> None:
-    """Refuse format expressions that ask for several files ("137,140"): a job makes one."""
-    if len(info.get("requested_downloads") or []) > 1:
-        raise BadOptions("The format asks for several files; add a job for each of them.")

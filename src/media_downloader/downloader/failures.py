@@ -188,11 +188,11 @@ def _by_family(classes: Collection[str]) -> K:
 
 def clean_message(text: str) -> str:
     """Return yt-dlp's message for people: no prefix, no colours, no request to report, no secret, not too long."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
     text = _BOILERPLATE.sub("", text)
     if text.startswith("ERROR: ") or text.startswith("["):
         text = _PREFIX.sub("", text, count=1)
-    text = redact_text(" ".join(text.split()))
+    text = redact_text(text.strip())
     text = "".join(char for char in text if char.isprintable())
     if len(text) > MAX_MESSAGE_CHARS:
         text = text[: MAX_MESSAGE_CHARS - 1] + "…"

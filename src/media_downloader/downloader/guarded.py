@@ -13,13 +13,15 @@ from yt_dlp.utils import parse_http_range
 
 from media_downloader.downloader.options import PROTOCOLS
 from media_downloader.downloader.pins import PinFile, Source, fragments_digest
-from media_downloader.downloader.problems import UnsupportedProtocol
+from media_downloader.downloader.problems import Refused, UnsupportedProtocol
 from media_downloader.downloader.resume import Folders, wipe_source
 
 CHANGED = "Restarted from the beginning: the file on the server has changed."
 NO_PROOF = "Restarted from the beginning: the server gives no way to prove that the file is still the same."
 NO_RANGES = "Restarted from the beginning: the server cannot continue a download."
 
+#: Answers that asking again at once does not change: no right, gone, too fast.
+LASTING_REFUSALS = frozenset({401, 403, 410, 429, 451})
 #: A date is a strong validator when the file was at rest for so long before it was sent (RFC 9110 section 8.8.2.2).
 STRONG_DATE_SECONDS = 60
 
@@ -60,14 +62,23 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
     def urlopen(self, req: Any) -> Any:
         """Open a URL; a request for a part of a pinned source is made conditional and its answer is judged."""
         source = self._pin_file.pins.sources.get(self._current or "")
-        if source is None or source.fragment_count is not None or not isinstance(req, Request):
+        if source is None or not isinstance(req, Request):
             return super().urlopen(req)
-        if source.protocol not in {"http", "https"}:
-            return super().urlopen(req)
+        if source.fragment_count is not None or source.protocol not in {"http", "https"}:
+            return self._part_of_stream(req)
         start, _, _ = parse_http_range(req.headers.get("Range"))
         if not start:
             return self._first(req, source)
         return self._continued(req, source)
+
+    def _part_of_stream(self, req: Request) -> Response:
+        """Open a fragment; yt-dlp would ask again at once for one that was refused for good or for a while."""
+        try:
+            return super().urlopen(req)
+        except HTTPError as error:
+            if error.status in LASTING_REFUSALS:
+                raise Refused(str(error)) from error
+            raise
 
     def _first(self, req: Request, source: Source) -> Response:
         """Open from the beginning, and pin what the answer says of the file before a byte of it is written."""

@@ -12,7 +12,8 @@ DEFAULT_TEMPLATE = "%(title)s"
 
 #: Reads are written in pieces of this size: bigger ones lose more at a kill, smaller ones cost speed (measured).
 BUFFER_BYTES = 64 * 1024
-RETRIES = 10
+#: Tries of one request before the attempt fails; the job's own retries, which people see, come after that.
+RETRIES = 5
 
 
 def _up_to(height: int) -> str:
@@ -115,9 +116,9 @@ def _base(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _pause(attempt: int) -> float:
-    """Wait a little longer before each further try of one request, in seconds."""
-    return float(min(0.25 * 2**attempt, 8.0))
+def _pause(n: int) -> float:
+    """Wait a little longer before each further try of one request, in seconds; ``n`` is yt-dlp's name for it."""
+    return float(min(0.25 * 2**n, 4.0))
 
 
 def _subtitles(options: JobOptions) -> dict[str, Any]:

@@ -24,6 +24,10 @@ class BadOptions(Exception):
     """The options cannot be used with this link."""
 
 
+class Refused(Exception):
+    """The server refused a part of a stream in a way that asking again at once does not change."""
+
+
 class UnsupportedProtocol(Exception):
     """The media comes over a protocol that the guards do not cover."""
 

@@ -12,6 +12,10 @@ from media_downloader.jobs.state import State
 from media_downloader.ports import Change
 from media_downloader.settings import Settings
 
+#: An attempt that fetched so much more than the ones before it has made headway: its failure is not "in a row".
+HEADWAY_BYTES = 1024 * 1024
+#: Failures of the line and the server; what is wrong with the content itself does not get better by headway.
+_OF_THE_LINE = frozenset({FailureKind.NETWORK, FailureKind.SERVER_ERROR})
 #: How long a job waits that does not fit on the disk, before the disk is looked at again for it.
 DISK_RETRY_SECONDS = 60.0
 
@@ -60,7 +64,7 @@ def judge_failure(job: Job, failed: Failed, now: datetime, policy: RetryPolicy) 
     """Decide between another attempt and the end, by the kind of failure and by how often it was retried."""
     if failed.kind is FailureKind.DISK_FULL:
         return _wait_for_disk(job, failed, now)
-    retry = job.retries + 1
+    retry = 1 if _made_headway(job, failed) else job.retries + 1
     transient = failed.kind in TRANSIENT
     if not transient or retry > policy.max_retries:
         failure = Failure(
@@ -83,6 +87,12 @@ def judge_failure(job: Job, failed: Failed, now: datetime, policy: RetryPolicy) 
     facts = {"failure": failure, "ready_at": retry_at, "retries": retry, "crashes": 0}
     cooldown = Cooldown(site=job.site, until=retry_at, reason=failed.message) if failed.kind in SITE_WIDE else None
     return Verdict(Change(State.QUEUED, facts, attempt=job.attempt), failure, cooldown)
+
+
+def _made_headway(job: Job, failed: Failed) -> bool:
+    """A line that breaks every hundred megabytes must not end a large download: each attempt gets further."""
+    gained = job.progress.downloaded_bytes - job.progress.resumed_from_bytes
+    return failed.kind in _OF_THE_LINE and gained >= HEADWAY_BYTES
 
 
 def judge_crash(job: Job, last_lines: list[str], now: datetime, policy: RetryPolicy) -> Verdict:

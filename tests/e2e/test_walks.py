@@ -1,0 +1,117 @@
+"""The four walks of the README, by HTTP: download, pause and resume, come back, cancel."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.origin.compare import sha256
+from tests.origin.media import Media
+from tests.origin.server import Origin
+from tests.program import Program, wait_until
+
+pytestmark = pytest.mark.e2e
+
+Start = Callable[..., Program]
+#: yt-dlp asks twice: what it is, then for the bytes. Only these two are slow, what a resume asks for is not.
+SLOW = "rate=4000000,slowtimes=2"
+MEGABYTE = 1_000_000
+
+
+def test_a_download_ends_in_the_folder_and_is_served(program: Start, origin: Origin, media: Media) -> None:
+    server = program()
+    job = server.wait_done(server.add(origin.url("small.mp4"))["id"])
+
+    assert server.published() == ["small.mp4"]
+    assert sha256(server.downloads / "small.mp4") == sha256(media.small)
+    served = server.client.get(f"/jobs/{job['id']}/file")
+    assert served.content == media.small.read_bytes()
+    assert "filename*=UTF-8''small.mp4" in served.headers["content-disposition"]
+    assert server.work_folders() == []
+    assert job["progress"]["percent"] == 100.0
+    assert job["artifacts"][0]["type"] == "video/mp4"
+
+
+def test_a_pause_stops_the_download_and_a_resume_goes_on_from_there(
+    program: Start, origin: Origin, media: Media
+) -> None:
+    server = program()
+    url = origin.url("big.mp4", SLOW)
+    job_id = server.add(url)["id"]
+    server.wait_bytes(job_id, 8 * MEGABYTE)
+    server.act(job_id, "pause")
+    paused = server.wait_state(job_id, "paused", seconds=3)
+    assert paused["allowed_actions"] == ["resume", "cancel"]
+
+    wait_until(lambda: len(origin.requests("big.mp4")) >= 2, "the origin to see the line closed", 5)
+    before = origin.sent_bytes("big.mp4")
+    folder = server.work_folders()
+    assert len(folder) == 1
+    kept = sum(path.stat().st_size for path in folder[0].rglob("*.part"))
+    assert kept >= 8 * MEGABYTE
+
+    server.act(job_id, "resume")
+    resumed = server.wait_for(job_id, lambda job: job["progress"]["resumed_from_bytes"] > 0, "a resume")
+    assert resumed["progress"]["resumed_from_bytes"] >= kept - 1
+    done = server.wait_done(job_id)
+    assert sha256(server.file_of(done)) == sha256(media.big)
+    assert before < media.big.stat().st_size
+    assert f"bytes={kept - 1}-" in {seen.range for seen in origin.requests("big.mp4")}
+
+
+def test_a_job_goes_on_when_everybody_leaves_and_when_the_server_dies(
+    program: Start, origin: Origin, media: Media
+) -> None:
+    server = program()
+    job_id = server.add(origin.url("big.mp4", SLOW))["id"]
+    server.wait_bytes(job_id, 2 * MEGABYTE)
+    server.client.close()
+    server.open_client()
+    assert server.get(job_id)["state"] == "downloading"
+
+    server.restart()
+    assert server.get(job_id)["state"] in {"queued", "extracting", "downloading"}
+    done = server.wait_done(job_id)
+    assert sha256(server.file_of(done)) == sha256(media.big)
+    assert done["attempt"] == 2
+
+
+def test_a_cancel_stops_the_download_and_removes_its_folder(program: Start, origin: Origin) -> None:
+    server = program()
+    job_id = server.add(origin.url("big.mp4", SLOW))["id"]
+    server.wait_bytes(job_id, 2 * MEGABYTE)
+    assert server.work_folders()
+    below = server.note_processes()
+    server.act(job_id, "cancel")
+    canceled = server.wait_state(job_id, "canceled", seconds=3)
+    assert canceled["allowed_actions"] == ["retry"]
+    assert server.work_folders() == []
+    assert server.published() == []
+    # The zygote stays, the download process is gone.
+    wait_until(lambda: len(server.note_processes()) < len(below), "the download process to be gone", 5)
+
+
+def test_a_canceled_job_can_be_had_again_from_the_start(program: Start, origin: Origin, media: Media) -> None:
+    server = program()
+    job_id = server.add(origin.url("big.mp4", SLOW))["id"]
+    server.wait_bytes(job_id, MEGABYTE)
+    server.act(job_id, "cancel")
+    server.wait_state(job_id, "canceled")
+    assert server.act(job_id, "retry")["progress"]["downloaded_bytes"] == 0
+    assert sha256(server.file_of(server.wait_done(job_id))) == sha256(media.big)
+
+
+def test_a_done_job_is_retried_only_when_its_file_is_gone(program: Start, origin: Origin) -> None:
+    server = program()
+    job = server.wait_done(server.add(origin.url("small.mp4"))["id"])
+    refused = server.client.post(f"/jobs/{job['id']}/retry", json={})
+    assert refused.status_code == 409
+    assert refused.json()["error"] == "invalid_transition"
+    assert refused.json()["state"] == "done"
+
+    server.file_of(job).unlink()
+    gone = server.client.get(f"/jobs/{job['id']}/file")
+    assert gone.status_code == 404
+    assert gone.json()["error"] == "file_missing"
+    assert server.get(job["id"])["allowed_actions"] == ["retry"]
+    server.act(job["id"], "retry")
+    assert server.file_of(server.wait_done(job["id"])).is_file()
