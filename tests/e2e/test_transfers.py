@@ -114,8 +114,7 @@ def test_a_site_that_asks_to_wait_is_obeyed_and_all_its_jobs_wait(server: Progra
     assert waiting["waiting_for"] in {"retry_time", "cooldown"}
     second = server.add(origin.url("audio.m4a"))
     assert second["waiting_for"] == "cooldown"
-    asked = [seen for seen in origin.requests("audio.m4a")]
-    assert asked == []
+    assert origin.requests("audio.m4a") == []
     server.wait_done(first)
     server.wait_done(second["id"])
     assert server.get(first)["attempt"] == 2
@@ -201,7 +200,8 @@ def test_one_link_as_video_and_as_audio_is_two_jobs(server: Program, origin: Ori
 
 def test_a_playlist_becomes_a_parent_with_a_child_for_each_entry(server: Program, origin: Origin) -> None:
     items = "".join(
-        f'<item><title>Part {number}</title><enclosure url="{origin.url("small.mp4", f"n{number}")}" type="video/mp4"/></item>'
+        f"<item><title>Part {number}</title>"
+        f'<enclosure url="{origin.url("small.mp4", f"n{number}")}" type="video/mp4"/></item>'
         for number in range(1, 5)
     )
     origin.page(

@@ -276,9 +276,9 @@ def media_of(info: Mapping[str, Any]) -> Media:
 
 
 def title_of(info: Mapping[str, Any]) -> str | None:
-    """Return the title; of a page's only video yt-dlp's generic extractor says "Title (1)", which it is not."""
+    """Return the title; of a page's only video yt-dlp says "Title (1)", which it is not."""
     title = _text(info.get("title"))
-    if title is not None and info.get("extractor_key") == "Generic" and not info.get("direct"):
+    if title is not None and info.get("extractor_key") == "HTML5MediaEmbed":
         return title.removesuffix(" (1)")
     return title
 
