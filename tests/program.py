@@ -62,7 +62,7 @@ class Program:
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
-        self.downloads = folder / "downloads"
+        self.downloads = Path(str(settings.pop("downloads", folder / "downloads")))
         self.data = folder / "data"
         self.log_file = folder / "server.log"
         self.port = free_port()

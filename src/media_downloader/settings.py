@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     retry_delay_seconds: float = Field(default=5.0, ge=0)
     #: Longest delay of a retry, unless the server asked for more.
     retry_max_delay_seconds: float = Field(default=900.0, ge=0)
+    #: How long a job waits that does not fit on the disk, before the disk is looked at again for it.
+    disk_retry_seconds: float = Field(default=60.0, gt=0)
     #: Download processes that may die in a row before the job is an error.
     max_crashes: int = Field(default=5, ge=1, le=100)
     #: Seconds for which a claim holds without being renewed.

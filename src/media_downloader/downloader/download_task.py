@@ -29,6 +29,8 @@ DROPPED = ("formats", "automatic_captions", "subtitles", "thumbnails", "heatmap"
 
 START_OVER = "Restarted from the beginning: the site no longer has the very same format."
 
+NOT_WHOLE = "What came in is not a whole file; the next attempt starts from the beginning."
+
 _POSTPROCESSOR_PHASES = {"Merger": Phase.MERGE}
 
 
@@ -44,6 +46,9 @@ class DownloadTask:
         self._info_path = self._folders.state / "info.json"
         self._meter = ProgressMeter(self._progressed, max_size_bytes=spec.max_size_bytes)
         self._ydl: guarded.GuardedYoutubeDL | None = None
+        self._present = 0
+        #: Whether the result is made of what comes in, which takes room of its own meanwhile.
+        self._derives = False
 
     def run(self) -> Finished:
         """Return the verified result. Raises whatever went wrong; ``problems.describe`` makes sense of it."""
@@ -56,7 +61,14 @@ class DownloadTask:
             if is_playlist(info, self._spec.options):
                 return list_entries(info, self._spec, self._voice)
         info = self._transfer(info, present)
-        return self._conclude(info)
+        try:
+            return self._conclude(info)
+        except Incomplete:
+            # What came in is proven to be wrong: the next attempt must not build on it.
+            self._voice.say(Notice(text=NOT_WHOLE))
+            os.chdir(self._folders.root)
+            wipe(self._folders, self._pin_file)
+            raise
 
     # --- what is behind the link --------------------------------------------------------------------------------
 
@@ -155,11 +167,25 @@ class DownloadTask:
         exact = all(found.get("filesize") for _, found in self._names(info))
         if limit is not None and total is not None and exact and total > limit:
             raise TooLarge(f"The download has {total} bytes, {limit} are allowed.")
-        derives = len(sizes) > 1 or fragmented or bool(options.parameters(self._spec)["postprocessors"])
-        scratch = total or 0 if derives else 0
-        self._voice.say(Planned(total_bytes=total, present_bytes=present, scratch_bytes=scratch))
-        self._voice.wait_for_go()
+        self._derives = len(sizes) > 1 or fragmented or bool(options.parameters(self._spec)["postprocessors"])
+        self._present = present
+        self._ask_for_room()
         self._voice.say(StateChanged(state=State.DOWNLOADING))
+
+    def _ask_for_room(self) -> None:
+        """Wait for the supervisor's word that what is to come fits on the disk; it ends this process otherwise."""
+        total = self._meter.total_bytes()
+        scratch = total or 0 if self._derives else 0
+        self._voice.say(Planned(total_bytes=total, present_bytes=self._present, scratch_bytes=scratch))
+        self._voice.wait_for_go()
+
+    def _sized(self, name: str, total_bytes: int) -> None:
+        """Take the size that the server told of a file whose page had told none."""
+        self._meter.resize(name, total_bytes)
+        limit = self._spec.max_size_bytes
+        if limit is not None and total_bytes > limit:
+            raise TooLarge(f"The download has {total_bytes} bytes, {limit} are allowed.")
+        self._ask_for_room()
 
     @staticmethod
     def _names(info: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -229,7 +255,9 @@ class DownloadTask:
             "progress_hooks": [self._source_hook],
             "postprocessor_hooks": [self._postprocessor_hook],
         }
-        self._ydl = guarded.GuardedYoutubeDL(parameters, self._pin_file, self._folders, self._noticed)
+        self._ydl = guarded.GuardedYoutubeDL(
+            parameters, self._pin_file, self._folders, guarded.Told(self._noticed, self._sized)
+        )
         return self._ydl
 
     def _source_hook(self, status: dict[str, Any]) -> None:

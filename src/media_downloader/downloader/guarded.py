@@ -1,6 +1,7 @@
 """yt-dlp with exact resumes: pins what comes over the wire, and lets no byte be appended to another file's."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,24 @@ LASTING_REFUSALS = frozenset({401, 403, 410, 429, 451})
 STRONG_DATE_SECONDS = 60
 
 
+@dataclass(frozen=True)
+class Told:
+    """Who is told what is found out on the way."""
+
+    #: Something that the user should know.
+    notice: Callable[[str], None]
+    #: The size of a source that nobody had announced; called before a byte of it is written.
+    sized: Callable[[str, int], None]
+
+
 class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
     """Watches the two places through which every byte of media comes: ``dl`` for a file, ``urlopen`` for an answer."""
 
-    def __init__(self, parameters: dict[str, Any], pin_file: PinFile, folders: Folders, notice: Callable[[str], None]):
+    def __init__(self, parameters: dict[str, Any], pin_file: PinFile, folders: Folders, told: "Told"):
         self._pin_file = pin_file
         self._folders = folders
-        self._notice = notice
+        self._notice = told.notice
+        self._sized = told.sized
         #: Name of the source that is being downloaded, None for pages, subtitles and the like.
         self._current: str | None = None
         super().__init__(parameters)
@@ -126,6 +138,8 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
         source.total_bytes = _whole_length(response)
         source.seen = True
         self._pin_file.save()
+        if source.total_bytes is not None and source.announced_bytes is None:
+            self._sized(self._current or "", source.total_bytes)
 
     def pin_fragments(self, urls: list[str]) -> None:
         """Compare the list of fragments with the pinned one; another list means another file."""

@@ -36,6 +36,11 @@ class ProgressMeter:
         self._phases = {name: phase for name, _, phase in sources}
         self._resumed_from = present_bytes
 
+    def resize(self, name: str, size_bytes: int) -> None:
+        """Take the exact size of one source."""
+        self._sizes[name] = size_bytes
+        self._estimates.discard(name)
+
     def total_bytes(self) -> int | None:
         """Return the size of everything, None while a part of it is unknown."""
         if not self._sizes or any(size is None for size in self._sizes.values()):

@@ -46,6 +46,7 @@ class Voice:
     def wait_for_go(self) -> None:
         """Wait until the supervisor has seen that there is room."""
         self._go.wait()
+        self._go.clear()
 
     def _listen(self) -> None:
         buffer = b""

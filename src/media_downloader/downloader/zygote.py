@@ -73,6 +73,7 @@ class Server:
         """Fork until the control socket closes, which means that the server is gone."""
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._orphaned)
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
         while True:
@@ -191,6 +192,11 @@ class Server:
                 return
             os.waitpid(died.si_pid, 0)
 
+    def _orphaned(self, *_: object) -> None:
+        """The server has died: end whole groups, programs that a program of ours started included."""
+        self._end()
+        os._exit(0)
+
     def _end(self) -> None:
         for forked in self._forked.values():
             _kill_group(forked.pid)
@@ -242,7 +248,8 @@ self_parent = os.getpid()
 def main(arguments: list[str]) -> int:
     """Run as ``zygote CONTROL_DESCRIPTOR PARENT_PID CHILD_MODULE``."""
     descriptor, parent, module = int(arguments[0]), int(arguments[1]), arguments[2]
-    die_with_parent(parent)
+    # Not SIGKILL: what ffmpeg started has no such tie to anybody, so the zygote takes the groups with it.
+    die_with_parent(parent, signal.SIGTERM)
     adopt_orphans()
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)

@@ -164,9 +164,12 @@ class Library:
         return orphans
 
     def write_job_file(self, workdir: Path, job: Job) -> None:
-        """Keep enough in the work folder to rebuild the job when the store is lost."""
+        """Keep enough in the work folder to rebuild the job when the store is lost; a full disk may refuse it."""
         if workdir.is_dir():
-            write_atomically(workdir / JOB_NAME, job.model_dump_json())
+            try:
+                write_atomically(workdir / JOB_NAME, job.model_dump_json())
+            except OSError as error:
+                log.warning("A job's record could not be written", job_id=job.id, problem=error.strerror)
 
     def read_job_files(self) -> dict[str, Job]:
         """Return the job of each work folder that tells it, by the folder's name."""

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 from dataclasses import dataclass, field
 from itertools import count
 
 import structlog
 
+from media_downloader.downloader.problems import failed
 from media_downloader.downloader.process import Zygote
-from media_downloader.errors import JobError, LeaseLost, MediaDownloaderError
+from media_downloader.downloader.protocol import Failed
+from media_downloader.errors import BackendError, DiskFull, JobError, LeaseLost, LibraryError, MediaDownloaderError
 from media_downloader.job_log import JobLogs
-from media_downloader.jobs.model import Job, JobEvent, QueueEvent, QueueState, utc_now
+from media_downloader.jobs.model import FailureKind, Job, JobEvent, QueueEvent, QueueState, utc_now
 from media_downloader.jobs.state import State
 from media_downloader.library import Library
 from media_downloader.meters import Meters
@@ -97,8 +100,12 @@ class Runner:
             # The server stops: the process is dead, the bytes stay, the job goes back to its place.
             await asyncio.shield(self._give_back(attempt))
             raise
-        except MediaDownloaderError:
+        except (JobError, BackendError):
             raise
+        except (LibraryError, OSError) as error:
+            refused = _of_the_disk(error)
+            log.warning("Attempt failed on the disk", job_id=job.id, message=refused.message)
+            await self._apply(attempt, judge_failure(attempt.job, refused, utc_now(), self._retry_policy()))
         except Exception as error:
             log.exception("Attempt failed inside the runner", job_id=job.id)
             crash = judge_crash(attempt.job, [f"{type(error).__name__}: {error}"], utc_now(), self._retry_policy())
@@ -166,3 +173,11 @@ class Runner:
         if job.parent_id is not None:
             with contextlib.suppress(JobError):
                 await self._deps.bus.publish(JobEvent(job=await self._deps.store.get(job.parent_id)))
+
+
+def _of_the_disk(error: LibraryError | OSError) -> Failed:
+    """Say as a job's failure what the downloads folder refused."""
+    if isinstance(error, DiskFull) or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        return failed(FailureKind.DISK_FULL, "The disk is full.")
+    told = error.detail if isinstance(error, LibraryError) else f"The downloads folder cannot be used: {error.strerror}"
+    return failed(FailureKind.PROCESSING_FAILED, told)

@@ -16,8 +16,6 @@ from media_downloader.settings import Settings
 HEADWAY_BYTES = 1024 * 1024
 #: Failures of the line and the server; what is wrong with the content itself does not get better by headway.
 _OF_THE_LINE = frozenset({FailureKind.NETWORK, FailureKind.SERVER_ERROR})
-#: How long a job waits that does not fit on the disk, before the disk is looked at again for it.
-DISK_RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,7 @@ class RetryPolicy:
     delay_seconds: float
     max_delay_seconds: float
     max_crashes: int
+    disk_retry_seconds: float
     #: Returns a number from 0 to 1; spreads retries of jobs that failed together.
     jitter: Callable[[], float] = random.random
 
@@ -35,7 +34,11 @@ class RetryPolicy:
     def from_settings(cls, settings: Settings) -> "RetryPolicy":
         """Take the policy that the operator set."""
         return cls(
-            settings.max_retries, settings.retry_delay_seconds, settings.retry_max_delay_seconds, settings.max_crashes
+            settings.max_retries,
+            settings.retry_delay_seconds,
+            settings.retry_max_delay_seconds,
+            settings.max_crashes,
+            settings.disk_retry_seconds,
         )
 
     def delay(self, retry: int, asked_seconds: float | None) -> float:
@@ -63,7 +66,7 @@ class Verdict:
 def judge_failure(job: Job, failed: Failed, now: datetime, policy: RetryPolicy) -> Verdict:
     """Decide between another attempt and the end, by the kind of failure and by how often it was retried."""
     if failed.kind is FailureKind.DISK_FULL:
-        return _wait_for_disk(job, failed, now)
+        return _wait_for_disk(job, failed, now, policy)
     retry = 1 if _made_headway(job, failed) else job.retries + 1
     transient = failed.kind in TRANSIENT
     if not transient or retry > policy.max_retries:
@@ -126,9 +129,9 @@ def judge_crash(job: Job, last_lines: list[str], now: datetime, policy: RetryPol
     return Verdict(Change(State.QUEUED, facts, attempt=job.attempt), failure)
 
 
-def _wait_for_disk(job: Job, failed: Failed, now: datetime) -> Verdict:
+def _wait_for_disk(job: Job, failed: Failed, now: datetime, policy: RetryPolicy) -> Verdict:
     """Nothing is lost when the disk is full: the job keeps its bytes and its place, and the queue waits."""
-    retry_at = now + timedelta(seconds=DISK_RETRY_SECONDS)
+    retry_at = now + timedelta(seconds=policy.disk_retry_seconds)
     failure = Failure(kind=failed.kind, message=failed.message, hint=failed.hint, retry_at=retry_at)
     facts = {"failure": failure, "ready_at": retry_at}
     return Verdict(Change(State.QUEUED, facts, attempt=job.attempt), failure, pauses_queue=True)

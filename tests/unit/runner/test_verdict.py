@@ -13,7 +13,9 @@ from media_downloader.jobs.state import State
 from media_downloader.runner.verdict import RetryPolicy, judge_crash, judge_failure
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-POLICY = RetryPolicy(max_retries=3, delay_seconds=2.0, max_delay_seconds=60.0, max_crashes=5, jitter=lambda: 0.0)
+POLICY = RetryPolicy(
+    max_retries=3, delay_seconds=2.0, max_delay_seconds=60.0, max_crashes=5, disk_retry_seconds=60.0, jitter=lambda: 0.0
+)
 
 
 def a_job(**facts: object) -> Job:
@@ -80,7 +82,7 @@ def test_a_full_disk_costs_no_retry_and_pauses_the_queue() -> None:
 def test_a_delay_is_bounded_never_undercuts_the_server_and_never_overflows(
     retry: int, asked: float | None, jitter: float
 ) -> None:
-    policy = RetryPolicy(9, 2.0, 60.0, 5, jitter=lambda: jitter)
+    policy = RetryPolicy(9, 2.0, 60.0, 5, 60.0, jitter=lambda: jitter)
     delay = policy.delay(retry, asked)
     assert delay >= (asked or 0.0)
     assert delay >= min(2.0, 60.0)
