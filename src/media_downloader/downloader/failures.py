@@ -66,6 +66,7 @@ _BY_TEXT: tuple[tuple[K, re.Pattern[str]], ...] = tuple(
             r"http error 429|too many requests|rate.?limit|not a bot|unusual traffic|captcha|try again later|"
             r"temporarily (?:blocked|banned)|request limit|slow down",
         ),
+        (K.SERVER_ERROR, r"http error 5\d\d|internal server error|bad gateway|gateway time-?out|service unavailable"),
         (
             K.AGE_RESTRICTED,
             r"age.?(?:restricted|limit|gate|verif)|confirm your age|inappropriate for some users|adult content",
@@ -106,7 +107,6 @@ _BY_TEXT: tuple[tuple[K, re.Pattern[str]], ...] = tuple(
         ),
         (K.TOO_LARGE, r"larger than max|file too large|exceeds? the (?:size )?limit"),
         (K.INCOMPLETE, r"content too short|incomplete ?read|more expected|fragment \d+ not found|did not get any data"),
-        (K.SERVER_ERROR, r"http error 5\d\d|internal server error|bad gateway|gateway time-?out|service unavailable"),
         (
             K.NETWORK,
             r"timed? ?out|connection (?:re(?:set|fused)|aborted|error|closed)|"

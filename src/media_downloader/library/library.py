@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from media_downloader.errors import ConfigurationError, FileMissing, PathEscapesLibrary
 from media_downloader.jobs.model import Job
-from media_downloader.library.files import OpenFile, checked_parts, open_published
+from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, open_published
 from media_downloader.library.names import check_template, safe_folder
 from media_downloader.library.publishing import Publisher, PublishPlan, total_bytes, write_atomically
 
@@ -215,7 +215,9 @@ class Library:
     def exists(self, name: str) -> bool:
         """Say whether a published file is where it was put."""
         try:
-            return stat.S_ISREG((self.downloads_dir.joinpath(*checked_parts(name))).lstat().st_mode)
+            *folders, base = checked_parts(name)
+            with folder_descriptor(self.downloads_dir, tuple(folders)) as folder:
+                return stat.S_ISREG(os.stat(base, dir_fd=folder, follow_symlinks=False).st_mode)
         except (OSError, PathEscapesLibrary):
             return False
 

@@ -1,0 +1,78 @@
+"""The database's file: a newer version's is refused, a corrupt one is set aside, a second server is told."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from media_downloader.errors import StoreTooNew, StoreUnavailable
+from media_downloader.jobs.model import Job, utc_now
+from media_downloader.ports import JobQuery, NewJobs
+from media_downloader.stores.sqlite import SqliteJobStore
+
+
+async def filled(path: Path) -> SqliteJobStore:
+    store = SqliteJobStore(path)
+    await store.open()
+    now = utc_now()
+    job = Job(id="1" * 32, url="https://example.org", site="example.org", created_at=now, updated_at=now)
+    await store.add(NewJobs([job]))
+    return store
+
+
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    await (await filled(path)).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    before = path.read_bytes()
+    store = SqliteJobStore(path)
+    with pytest.raises(StoreTooNew):
+        await store.open()
+    await store.close()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "empty-text"])
+async def test_a_corrupt_file_is_set_aside_and_said_so(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "jobs.db"
+    await (await filled(path)).close()
+    data = bytearray(path.read_bytes())
+    if damage == "header":
+        data[:100] = b"\xff" * 100
+    elif damage == "middle":
+        data[4096:] = b"\xff" * (len(data) - 4096)
+    else:
+        data = bytearray(b"this is no database" * 100)
+    path.write_bytes(data)
+    store = SqliteJobStore(path)
+    await store.open()
+    assert store.is_new
+    assert store.set_aside is not None
+    assert store.set_aside.read_bytes() == bytes(data)
+    assert (await store.find(JobQuery())).jobs == []
+    await store.close()
+
+
+async def test_a_second_server_is_told_that_the_file_is_in_use(tmp_path: Path) -> None:
+    first = await filled(tmp_path / "jobs.db")
+    second = SqliteJobStore(tmp_path / "jobs.db")
+    with pytest.raises(StoreUnavailable, match="Another server"):
+        await second.open()
+    await first.close()
+    await second.open()
+    assert len((await second.find(JobQuery())).jobs) == 1
+    await second.close()
+
+
+async def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
+    store = await filled(tmp_path / "jobs.db")
+    assert (tmp_path / "jobs.db").stat().st_mode & 0o077 == 0
+    await store.close()
+
+
+async def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    store = SqliteJobStore(tmp_path / "nowhere" / "jobs.db")
+    with pytest.raises(StoreUnavailable):
+        await store.open()
