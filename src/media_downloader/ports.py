@@ -116,9 +116,11 @@ class JobStore(Protocol):
     async def change(self, job_id: str, change: Change) -> Job:
         """Apply one change atomically and return the job after it.
 
-        A move is checked against ``TRANSITIONS`` and clears ``signal``; entering a state that nobody runs clears
-        owner and lease; entering a finished one stamps ``finished_at``, leaving it clears it. Moving to the state
-        it is in is illegal. Raises ``InvalidTransition``; ``LeaseLost`` when ``attempt`` is not the job's.
+        A move is checked against ``TRANSITIONS``. Entering a state that nobody runs clears ``signal``, owner and lease;
+        a move between running states keeps them, so that a wish is never overtaken. Entering a finished state stamps
+        ``finished_at``, leaving it clears it. Moving to the state it is in is illegal. A running job with a pending
+        signal that is to go back to the queue ends as the user asked instead, and a cancel overrules an error
+        (``jobs.state.obeyed``). Raises ``InvalidTransition``; ``LeaseLost`` when ``attempt`` is not the job's.
         Of any number of concurrent callers asking for the same move, exactly one succeeds.
         """
 

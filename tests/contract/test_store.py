@@ -196,7 +196,7 @@ async def test_a_stale_attempt_can_write_nothing(store: JobStore) -> None:
     assert (await store.get(first.id)).progress.downloaded_bytes == 7
 
 
-async def test_a_signal_waits_for_the_runner_and_goes_with_the_next_move(store: JobStore) -> None:
+async def test_a_signal_waits_for_the_runner_and_goes_when_it_lets_go(store: JobStore) -> None:
     job = await in_state(store, State.DOWNLOADING)
     await store.send_signal(job.id, Signal.PAUSE)
     assert await store.renew(job.id, job.attempt, 30) is Signal.PAUSE
@@ -205,6 +205,36 @@ async def test_a_signal_waits_for_the_runner_and_goes_with_the_next_move(store: 
     assert (await store.change(job.id, Change(State.CANCELED, attempt=job.attempt))).signal is None
     with pytest.raises(InvalidTransition):
         await store.send_signal(job.id, Signal.PAUSE)
+
+
+async def test_a_wish_is_not_overtaken_by_a_move_between_running_states(store: JobStore) -> None:
+    job = await in_state(store, State.EXTRACTING)
+    await store.send_signal(job.id, Signal.PAUSE)
+    moved = await store.change(job.id, Change(State.DOWNLOADING, attempt=job.attempt))
+    assert (moved.state, moved.signal) == (State.DOWNLOADING, Signal.PAUSE)
+    assert await store.renew(job.id, job.attempt, 30) is Signal.PAUSE
+
+
+@pytest.mark.parametrize(
+    "signal, target, state",
+    [
+        (Signal.PAUSE, State.QUEUED, State.PAUSED),
+        (Signal.CANCEL, State.QUEUED, State.CANCELED),
+        (Signal.PAUSE, State.ERROR, State.ERROR),
+        (Signal.CANCEL, State.ERROR, State.CANCELED),
+        (Signal.CANCEL, State.DONE, State.DONE),
+    ],
+)
+async def test_no_failure_and_no_stop_swallows_a_wish(
+    store: JobStore, signal: Signal, target: State, state: State
+) -> None:
+    job = await in_state(store, State.DOWNLOADING)
+    await store.change(job.id, Change(facts={"workdir": "mdjob_x"}, attempt=job.attempt))
+    await store.send_signal(job.id, signal)
+    ended = await store.change(job.id, Change(target, attempt=job.attempt))
+    assert (ended.state, ended.signal, ended.owner) == (state, None, None)
+    assert (ended.workdir is None) == (state is State.CANCELED)
+    assert (await store.counts())[state] == 1
 
 
 @pytest.mark.parametrize(

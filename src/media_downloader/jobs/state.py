@@ -96,6 +96,19 @@ def can_move(current: State, target: State) -> bool:
     return target in TRANSITIONS[current]
 
 
+def obeyed(current: State, target: State, signal: Signal | None) -> State:
+    """Return where a job really goes when its runner lets go of it while a user's wish is pending.
+
+    A job on its way back to the queue ends as the user asked instead, and a failure does not overrule a cancel:
+    no crash, failure or stop of the server may swallow a wish.
+    """
+    if signal is None or current not in RUNNING or target not in {State.QUEUED, State.ERROR}:
+        return target
+    if signal is Signal.CANCEL:
+        return State.CANCELED
+    return State.PAUSED if target is State.QUEUED else target
+
+
 def outcome(action: Action, state: State) -> State | None:
     """Return the state that the action leads to at once, or None where it is a signal or does not apply."""
     return _OUTCOMES.get((action, state))

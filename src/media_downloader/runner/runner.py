@@ -113,7 +113,10 @@ class Runner:
 
     async def _give_back(self, attempt: Attempt) -> None:
         with contextlib.suppress(MediaDownloaderError):
-            await self._publish(await self._deps.store.change(attempt.job.id, attempt.fenced(Change(State.QUEUED))))
+            job = await self._deps.store.change(attempt.job.id, attempt.fenced(Change(State.QUEUED)))
+            if job.state is State.CANCELED:
+                await attempt.settle(job)
+            await self._publish(job)
 
     async def _write_verdict(self, attempt: Attempt, ending: Ending) -> None:
         job = attempt.job

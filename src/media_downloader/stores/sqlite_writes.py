@@ -8,7 +8,7 @@ from typing import Any
 
 from media_downloader.errors import ClaimRefused, IdempotencyConflict, InvalidTransition, LeaseLost
 from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone, utc_now
-from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move
+from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, obeyed
 from media_downloader.ports import Added, Change, Claim, NewJobs
 from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores.sqlite_rows import (
@@ -69,7 +69,11 @@ def change(
         facts["position"] = last_position(connection, facts["priority"]) + GAP
     if wanted.to is not None:
         _check_move(job, wanted.to)
-        facts |= _move_facts(job, wanted.to)
+        to = obeyed(job.state, wanted.to, job.signal)
+        if to is not wanted.to:
+            # The failure of an attempt that was to end anyway is no news, and its work folder goes with a cancel.
+            facts |= {"failure": None, "ready_at": job.not_before} | ({"workdir": None} if to is State.CANCELED else {})
+        facts |= _move_facts(job, to)
     changed = job.model_copy(update={**facts, "updated_at": utc_now()})
     return _store(connection, job, derive(changed))
 
@@ -87,9 +91,9 @@ def _check_move(job: Job, to: State) -> None:
 
 
 def _move_facts(job: Job, to: State) -> dict[str, Any]:
-    facts: dict[str, Any] = {"state": to, "signal": None}
+    facts: dict[str, Any] = {"state": to}
     if to not in RUNNING:
-        facts |= {"owner": None, "lease_until": None}
+        facts |= {"signal": None, "owner": None, "lease_until": None}
     if to in FINISHED:
         facts["finished_at"] = utc_now()
     elif job.state in FINISHED:
@@ -185,9 +189,7 @@ def release_owner(connection: sqlite3.Connection, owner_prefix: str) -> list[Job
 
 
 def _release(connection: sqlite3.Connection, job: Job) -> Job:
-    wishes = {Signal.PAUSE: State.PAUSED, Signal.CANCEL: State.CANCELED}
-    to = State.QUEUED if job.signal is None else wishes[job.signal]
-    facts = {**_move_facts(job, to), "updated_at": utc_now()}
+    facts = {**_move_facts(job, obeyed(job.state, State.QUEUED, job.signal)), "updated_at": utc_now()}
     return _store(connection, job, job.model_copy(update=facts))
 
 

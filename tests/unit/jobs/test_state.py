@@ -15,6 +15,7 @@ from media_downloader.jobs.state import (
     already_true,
     can_move,
     derived_state,
+    obeyed,
     outcome,
     signal_for,
 )
@@ -80,6 +81,12 @@ def test_a_cancel_leaves_nothing_to_ask_for_and_a_pause_may_still_become_one() -
         assert allowed_actions(state, Signal.CANCEL) == []
         assert allowed_actions(state, Signal.PAUSE) == [Action.CANCEL]
         assert not already_true(Action.RESUME, state, Signal.PAUSE)
+
+
+@given(states, states, signals)
+def test_where_a_wish_leads_is_a_legal_move(current: State, target: State, signal: Signal | None) -> None:
+    if can_move(current, target):
+        assert can_move(current, obeyed(current, target, signal))
 
 
 @given(st.dictionaries(states, st.integers(1, 5), max_size=8))
