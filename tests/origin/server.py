@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,8 +103,8 @@ class Origin:
     """Serves a folder of media and pages of its own."""
 
     media: Media
-    #: Pages and replaced files by path: they win over files of the folder.
-    pages: dict[str, bytes] = field(default_factory=dict)
+    #: Pages and replaced files by path: they win over files of the folder. What can be called is asked each time.
+    pages: dict[str, bytes | Callable[[], bytes | None]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -180,7 +180,8 @@ class Origin:
     def body(self, name: str) -> bytes | None:
         """Return what is served under a name."""
         if name in self.pages:
-            return self.pages[name]
+            page = self.pages[name]
+            return page() if callable(page) else page
         path = (self.media.folder / name).resolve()
         if path.is_relative_to(self.media.folder.resolve()) and path.is_file():
             return path.read_bytes()

@@ -2,25 +2,32 @@
 
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from media_downloader.downloader import guarded, options, verify
+from media_downloader.downloader import guarded, options, recording, verify
+from media_downloader.downloader.media_info import media_of, only_entry, title_of
 from media_downloader.downloader.pins import PinFile, chosen_formats, write_durably
 from media_downloader.downloader.playlist_task import is_playlist, list_entries
-from media_downloader.downloader.problems import Incomplete, TooLarge, status_of
+from media_downloader.downloader.problems import Incomplete, TooLarge, describe, status_of
 from media_downloader.downloader.progress import ProgressMeter
-from media_downloader.downloader.protocol import Finished, MadeFile, MediaFound, Notice, Planned, Spec, StateChanged
+from media_downloader.downloader.protocol import (
+    Finished,
+    MadeFile,
+    MediaFound,
+    Notice,
+    Planned,
+    Progressed,
+    Spec,
+    StateChanged,
+)
 from media_downloader.downloader.resume import Folders, keep, prepare, wipe
 from media_downloader.downloader.voice import Voice, YtdlpLogger
-from media_downloader.jobs.model import Media, Phase
+from media_downloader.jobs.model import FailureKind, Phase
 from media_downloader.jobs.state import State
-from media_downloader.netguard import redact_url
 
 #: Answers that mean "this link has expired" when it worked before.
 EXPIRED_STATUSES = frozenset({403, 404, 410})
@@ -30,6 +37,15 @@ DROPPED = ("formats", "automatic_captions", "subtitles", "thumbnails", "heatmap"
 START_OVER = "Restarted from the beginning: the site no longer has the very same format."
 
 NOT_WHOLE = "What came in is not a whole file; the next attempt starts from the beginning."
+
+ONLY_PIECES = "The stream has ended meanwhile: what was recorded before the interruption is kept."
+
+IN_PIECES = "The recording was interrupted: what came before is in files of its own."
+
+#: Failures after which an interrupted recording is worth another try; after any other, what there is is kept.
+STREAM_MAY_COME_BACK = frozenset(
+    {FailureKind.NETWORK, FailureKind.SERVER_ERROR, FailureKind.RATE_LIMITED, FailureKind.DISK_FULL}
+)
 
 _POSTPROCESSOR_PHASES = {"Merger": Phase.MERGE}
 
@@ -52,14 +68,21 @@ class DownloadTask:
 
     def run(self) -> Finished:
         """Return the verified result. Raises whatever went wrong; ``problems.describe`` makes sense of it."""
+        recording.set_aside(self._folders, self._pin_file.pins)
         present = prepare(self._folders, self._pin_file, distrust_tail=self._spec.distrust_tail)
         os.chdir(self._folders.work)
-        self._voice.on_finish = _interrupt_recording
-        info = self._recall() if present or self._pin_file.pins.sources else None
-        if info is None:
-            info = self._extract(pinned=self._pin_file.pins.format)
-            if is_playlist(info, self._spec.options):
-                return list_entries(info, self._spec, self._voice)
+        self._voice.on_finish = self._finish_recording
+        self._voice.on_growth = self._recorded
+        try:
+            info = self._recall() if present or self._pin_file.pins.sources else None
+            if info is None:
+                info = self._extract(pinned=self._pin_file.pins.format)
+        except Exception as error:
+            if not recording.pieces(self._folders) or describe(error).kind in STREAM_MAY_COME_BACK:
+                raise
+            return self._conclude_with_pieces()
+        if is_playlist(info, self._spec.options):
+            return list_entries(info, self._spec, self._voice)
         info = self._transfer(info, present)
         try:
             return self._conclude(info)
@@ -78,7 +101,7 @@ class DownloadTask:
             info: dict[str, Any] = json.loads(self._info_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        if any(_has_expired(found.get("url")) for found in chosen_formats(info)):
+        if info.get("is_live") or any(_has_expired(found.get("url")) for found in chosen_formats(info)):
             return None
         self._open(pinned=self._pin_file.pins.format)
         self._voice.say(MediaFound(media=media_of(info)))
@@ -103,7 +126,7 @@ class DownloadTask:
         info = ydl.extract_info(self._spec.url, download=False)
         if info is None:
             raise Incomplete("The site gave no answer that could be used.")
-        found: dict[str, Any] = _only_entry(ydl, info, self._spec)
+        found: dict[str, Any] = only_entry(ydl, info, self._spec)
         self._voice.say(MediaFound(media=media_of(found)))
         return found
 
@@ -143,6 +166,7 @@ class DownloadTask:
             self._voice.say(Notice(text="The link had expired and was extracted anew."))
         self._voice.say(StateChanged(state=State.EXTRACTING))
         os.chdir(self._folders.root)
+        recording.set_aside(self._folders, self._pin_file.pins)
         present = prepare(self._folders, self._pin_file, distrust_tail=False)
         os.chdir(self._folders.work)
         info = self._extract(pinned=self._pin_file.pins.format)
@@ -210,28 +234,54 @@ class DownloadTask:
         path = Path(str(info.get("filepath") or ""))
         if not path.name or not path.is_file():
             raise Incomplete("yt-dlp ended without a file.")
+        limit = self._spec.max_size_bytes
+        if limit is not None and not info.get("is_live") and path.stat().st_size > limit:
+            raise TooLarge(f"The file has {path.stat().st_size} bytes, {limit} are allowed.")
         announced = None if info.get("is_live") or info.get("was_live") else info.get("duration")
         files = [self._made(path, "media", None, announced)]
+        if info.get("is_live"):
+            files += self._pieces()
         for language, subtitle in (info.get("requested_subtitles") or {}).items():
             found = Path(str(subtitle.get("filepath") or ""))
             if found.name and found.is_file():
                 files.append(self._made(found, "subtitles", language, None))
         return Finished(files=tuple(files), name=self._name(info, path))
 
+    def _conclude_with_pieces(self) -> Finished:
+        """Keep what was recorded of a stream that is over; its info is that of the start."""
+        self._voice.say(Notice(text=ONLY_PIECES))
+        self._voice.say(StateChanged(state=State.PROCESSING))
+        self._meter.phase(Phase.VERIFY)
+        files = self._pieces()
+        try:
+            info = json.loads(self._info_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            info = {"id": "recording", "title": "recording"}
+        return Finished(files=tuple(files), name=self._name(info, Path(files[0].path)))
+
+    def _pieces(self) -> list[MadeFile]:
+        """Return what an interrupted recording left, each piece a file of its own."""
+        found = recording.pieces(self._folders)
+        if found:
+            self._voice.say(Notice(text=IN_PIECES))
+        made = []
+        for number, piece in enumerate(found, start=1):
+            path = recording.playable(piece, self._folders.work, self._spec.ffmpeg)
+            made.append(self._made(path, "media", None, None).model_copy(update={"label": f"part {number}"}))
+        return made
+
     def _made(self, path: Path, role: str, language: str | None, announced_seconds: float | None) -> MadeFile:
         path = path.resolve()
         if not path.is_relative_to(self._folders.work.resolve()):
             raise Incomplete("yt-dlp wrote a file elsewhere.")
         content = verify.check_media(path, self._spec.ffmpeg, announced_seconds)
-        limit = self._spec.max_size_bytes
-        if limit is not None and role == "media" and path.stat().st_size > limit:
-            raise TooLarge(f"The file has {path.stat().st_size} bytes, {limit} are allowed.")
         return MadeFile(
             path=str(path.relative_to(self._folders.root.resolve())),
             size_bytes=path.stat().st_size,
             type=content.type,
             role=role,
             language=language,
+            label=language,
             duration_seconds=content.duration_seconds,
             sha256=verify.sha256_of(path) if self._spec.options.checksum else None,
         )
@@ -274,61 +324,26 @@ class DownloadTask:
         self._voice.say(StateChanged(state=State.PROCESSING))
         self._meter.phase(_POSTPROCESSOR_PHASES.get(str(status.get("postprocessor")), Phase.CONVERT))
 
+    def _finish_recording(self) -> None:
+        """End a live recording in order; at any other moment the supervisor's patience decides."""
+        if self._ydl is not None and self._ydl.recording:
+            recording.interrupt_recorder()
+
+    def _recorded(self, work_bytes: int) -> None:
+        """Take how much a recorder, which says nothing of itself, has written by now."""
+        if self._ydl is None or not self._ydl.recording:
+            return
+        self._meter.recorded(work_bytes)
+        limit = self._spec.max_size_bytes
+        if limit is not None and work_bytes >= limit:
+            self._voice.say(Notice(text=f"The recording was ended at the limit of {limit} bytes."))
+            self._finish_recording()
+
     def _noticed(self, text: str) -> None:
         self._voice.say(Notice(text=text))
 
     def _progressed(self, progress: Any) -> None:
-        from media_downloader.downloader.protocol import Progressed
-
         self._voice.say(Progressed(progress=progress))
-
-
-def media_of(info: Mapping[str, Any]) -> Media:
-    """Return what people are told of the media; no link in it carries a secret."""
-    chosen = chosen_formats(info)
-    height = info.get("height")
-    note = [f"{info.get('width') or '?'}x{height}"] if height else []
-    duration, thumbnail = info.get("duration"), info.get("thumbnail")
-    return Media(
-        id=_text(info.get("id")),
-        title=title_of(info),
-        uploader=_text(info.get("uploader") or info.get("channel")),
-        duration_seconds=float(duration) if isinstance(duration, int | float) else None,
-        thumbnail=redact_url(str(thumbnail)) if thumbnail else None,
-        site=_text(info.get("extractor_key")),
-        webpage_url=redact_url(str(info["webpage_url"])) if info.get("webpage_url") else None,
-        is_live=bool(info.get("is_live")),
-        format="+".join(str(found.get("format_id")) for found in chosen) if info.get("format_id") else None,
-        format_note=" ".join([*note, str(info.get("ext") or "")]).strip() or None,
-    )
-
-
-def title_of(info: Mapping[str, Any]) -> str | None:
-    """Return the title; of a page's only video yt-dlp says "Title (1)", which it is not."""
-    title = _text(info.get("title"))
-    if title is not None and info.get("extractor_key") == "HTML5MediaEmbed":
-        return title.removesuffix(" (1)")
-    return title
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value).encode("utf-8", "replace").decode()[:2000]
-
-
-def _only_entry(ydl: guarded.GuardedYoutubeDL, info: dict[str, Any], spec: Spec) -> dict[str, Any]:
-    """Return the one video of a page that yt-dlp takes for a playlist of one; a real playlist as it is."""
-    if info.get("_type") not in {"playlist", "multi_video"} or spec.options.playlist:
-        return info
-    if info.get("extractor_key") != "Generic":
-        return info
-    entries = [entry for entry in info.get("entries") or [] if entry]
-    if len(entries) != 1:
-        return {**info, "entries": entries}
-    entry = entries[0]
-    if entry.get("_type", "video") == "video":
-        return {"title": info.get("title"), **entry}
-    resolved: dict[str, Any] = ydl.process_ie_result({**entry, "_type": "url"}, download=False)
-    return resolved
 
 
 def _phase_of(found: Mapping[str, Any]) -> Phase:
@@ -347,11 +362,4 @@ def _has_expired(url: object) -> bool:
 
 def _can_be_stored(info: Mapping[str, Any]) -> bool:
     """Say whether a download can start from the stored info: a list of fragments that is made as it goes cannot."""
-    return all(isinstance(found.get("fragments"), list | None) for found in chosen_formats(info)) and not info.get(
-        "is_live"
-    )
-
-
-def _interrupt_recording() -> None:
-    """Tell yt-dlp to finish a live recording: an interrupt ends it in order (downloader/external.py)."""
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    return all(isinstance(found.get("fragments"), list | None) for found in chosen_formats(info))

@@ -14,7 +14,7 @@ from yt_dlp.utils import parse_http_range
 
 from media_downloader.downloader.options import PROTOCOLS
 from media_downloader.downloader.pins import PinFile, Source, fragments_digest
-from media_downloader.downloader.problems import Refused, UnsupportedProtocol
+from media_downloader.downloader.problems import Incomplete, Refused, UnsupportedProtocol
 from media_downloader.downloader.resume import Folders, wipe_source
 
 CHANGED = "Restarted from the beginning: the file on the server has changed."
@@ -45,6 +45,8 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
         self._folders = folders
         self._notice = told.notice
         self._sized = told.sized
+        #: Whether a live stream is being recorded now: then, and only then, an interrupt ends it in order.
+        self.recording = False
         #: Name of the source that is being downloaded, None for pages, subtitles and the like.
         self._current: str | None = None
         super().__init__(parameters)
@@ -63,13 +65,31 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
                 ext=str(info.get("ext")),
                 protocol=protocol,
                 announced_bytes=info.get("filesize"),
+                live=bool(info.get("is_live")),
             )
             self._pin_file.save()
         self._current = source_name
         try:
-            return super().dl(name, info, subtitle, test)
+            return self._record(name, info) if info.get("is_live") else super().dl(name, info, subtitle, test)
         finally:
             self._current = None
+
+    def _record(self, name: str, info: dict[str, Any]) -> Any:
+        """Record a live stream until it ends or an interrupt asks for its end; either way the file counts."""
+        self.recording = True
+        try:
+            return super().dl(name, info)
+        except KeyboardInterrupt:
+            # It came in the moment before or after the recorder could take it.
+            left = next((path for path in (Path(name), Path(f"{name}.part")) if path.is_file()), None)
+            if left is None:
+                raise Incomplete("The recording was ended before anything was recorded.") from None
+            left.replace(name)
+            for hook in self._progress_hooks:
+                hook({"status": "finished", "filename": name, "downloaded_bytes": Path(name).stat().st_size})
+            return True, True
+        finally:
+            self.recording = False
 
     def urlopen(self, req: Any) -> Any:
         """Open a URL; a request for a part of a pinned source is made conditional and its answer is judged."""

@@ -27,6 +27,8 @@ class Source(BaseModel):
     #: For fragmented sources: how many, and a digest of their paths.
     fragment_count: int | None = None
     fragments_digest: str | None = None
+    #: A live stream: it cannot be resumed, only recorded on.
+    live: bool = False
     #: Whether an answer has been seen, so that the validators say something.
     seen: bool = False
 

@@ -7,7 +7,7 @@ from typing import Any
 from yt_dlp import YoutubeDL
 
 from media_downloader.downloader import options
-from media_downloader.downloader.download_task import media_of
+from media_downloader.downloader.media_info import media_of
 from media_downloader.downloader.playlist_task import entries_of
 from media_downloader.downloader.problems import BadOptions
 from media_downloader.downloader.protocol import Probed, Spec

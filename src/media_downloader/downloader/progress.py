@@ -11,6 +11,8 @@ from media_downloader.jobs.model import Phase, Progress
 INTERVAL_SECONDS = 0.25
 #: The speed is the mean over about this time.
 SMOOTH_SECONDS = 3.0
+#: Stands for whatever a live recorder writes, until it says that it has finished.
+_RECORDING = ""
 
 
 class ProgressMeter:
@@ -61,13 +63,22 @@ class ProgressMeter:
             done = done or int(exact or self._sizes.get(name) or 0)
             self._sizes[name] = done or self._sizes.get(name)
             self._estimates.discard(name)
+        was_recorded = self._done.pop(_RECORDING, None) is not None
         self._done[name] = done
         self._fragment = (status.get("fragment_index"), status.get("fragment_count"))
         total = sum(self._done.values())
-        if self._max_size_bytes is not None and total > self._max_size_bytes:
+        if self._max_size_bytes is not None and total > self._max_size_bytes and not was_recorded:
             raise TooLarge(f"More than the allowed {self._max_size_bytes} bytes came in.")
         self._enter(self._phases.get(name))
         self._measure(total)
+        self._tell()
+
+    def recorded(self, work_bytes: int) -> None:
+        """Take how large a live recording has grown; nobody knows how large it will be."""
+        self._sizes = dict.fromkeys(self._sizes)
+        self._done = {_RECORDING: work_bytes}
+        self._enter(Phase.VIDEO)
+        self._measure(work_bytes)
         self._tell()
 
     def phase(self, phase: Phase) -> None:

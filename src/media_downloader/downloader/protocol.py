@@ -142,6 +142,8 @@ class MadeFile(Message):
     type: str
     role: str = "media"
     language: str | None = None
+    #: Between the published name and its extension, for files that go with the media ("en" for subtitles).
+    label: str | None = None
     duration_seconds: float | None = None
     sha256: str | None = None
 

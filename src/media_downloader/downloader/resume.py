@@ -36,6 +36,11 @@ class Folders:
         return self.root / "keep"
 
     @property
+    def recorded(self) -> Path:
+        """Where pieces of an interrupted live recording are set aside."""
+        return self.root / "recorded"
+
+    @property
     def state(self) -> Path:
         """Where the info and the pins are."""
         return self.root / "state"

@@ -30,6 +30,8 @@ class Voice:
         self._signs: tuple[int, int] = (0, 0)
         #: Called when a live recording is to be finished.
         self.on_finish: Callable[[], None] = lambda: None
+        #: Called with the bytes of the work folder when they have changed.
+        self.on_growth: Callable[[int], None] = lambda _: None
 
     def start(self) -> None:
         """Begin to listen."""
@@ -82,6 +84,7 @@ class Voice:
         if signs != self._signs:
             self._signs = signs
             self.say(Alive())
+            self.on_growth(signs[1])
 
 
 def _processor_ticks() -> int:

@@ -130,6 +130,9 @@ class Attempt:
         try:
             done, _ = await asyncio.wait({listening, watching}, return_when=asyncio.FIRST_COMPLETED)
             ending = (listening if listening in done else watching).result()
+            if self._finish_by is not None and ending.change is None:
+                # Nothing playable came of the recording that was asked to end: what there is stays for a resume.
+                ending = Ending(change=Change(State.PAUSED))
         finally:
             process.kill()
             for task in (listening, watching):

@@ -14,10 +14,7 @@ def publish(library: Library, workdir: Path, job: Job, finished: Finished) -> tu
     Blocks on the disk. Raises ``DiskFull`` and ``PathEscapesLibrary``.
     """
     folder = PurePosixPath() if job.options.folder is None else safe_folder(job.options.folder)
-    sources = tuple(
-        SourceFile(made.path, Path(made.path).suffix.lstrip("."), made.language if made.role == "subtitles" else None)
-        for made in finished.files
-    )
+    sources = tuple(SourceFile(made.path, Path(made.path).suffix.lstrip("."), made.label) for made in finished.files)
     names = library.publish(workdir, PublishPlan(sources, finished.name, folder))
     artifacts = tuple(
         Artifact(
