@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from media_downloader.jobs.model import FailureKind
+from media_downloader.jobs.model import FailureKind, Progress
 from media_downloader.jobs.state import State
 
 
@@ -43,14 +43,14 @@ class Meters:
         for state in State:
             self.jobs.labels(state.value)
 
-    def progressed(self, job_id: str, downloaded_bytes: int, speed_bytes_per_second: float | None) -> None:
-        """Count what a running job has fetched since it was last heard of; the first word sets the base line."""
-        before = self._written.get(job_id, downloaded_bytes)
-        gained = max(0, downloaded_bytes - before)
+    def progressed(self, job_id: str, progress: Progress) -> None:
+        """Count what a running job has fetched since it was last heard of, without what was there when it began."""
+        downloaded_bytes = progress.downloaded_bytes
+        gained = max(0, downloaded_bytes - self._written.get(job_id, progress.resumed_from_bytes))
         self._total_downloaded_bytes += gained
         self.downloaded_bytes.inc(gained)
         self._written[job_id] = downloaded_bytes
-        self._speeds[job_id] = speed_bytes_per_second or 0.0
+        self._speeds[job_id] = progress.speed_bytes_per_second or 0.0
 
     def stopped(self, job_id: str) -> None:
         """Forget a job that no longer runs."""

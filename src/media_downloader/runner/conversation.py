@@ -124,12 +124,16 @@ class Conversation:
 
     async def _progressed(self, progress: Progress) -> None:
         deps, job = self._deps, self._attempt.job
-        deps.meters.progressed(job.id, progress.downloaded_bytes, progress.speed_bytes_per_second)
+        deps.meters.progressed(job.id, progress)
         if self._planned is not None and self._planned.total_bytes is not None:
             left = self._planned.total_bytes - progress.downloaded_bytes
             deps.space.update(job.id, left + self._planned.scratch_bytes)
-        await deps.store.save_progress(job.id, job.attempt, progress)
-        await deps.bus.publish(ProgressEvent(id=job.id, progress=progress))
+        await self._tell(progress)
+
+    async def _tell(self, progress: Progress) -> None:
+        job = self._attempt.job
+        await self._deps.store.save_progress(job.id, job.attempt, progress)
+        await self._deps.bus.publish(ProgressEvent(id=job.id, progress=progress))
 
     async def _planned_transfer(self, planned: Planned, process: DownloadProcess) -> None:
         """Compare the download's size with the room on the disk, and let it begin or end it."""
@@ -195,7 +199,8 @@ class Conversation:
         self._attempt.publishing = True
         if self._attempt.job.state is not State.PROCESSING:
             await self._attempt.save(Change(State.PROCESSING))
-        await self._progressed(self._attempt.job.progress.model_copy(update={"phase": Phase.PUBLISH}))
+        newest = (await self._deps.store.get(self._attempt.job.id)).progress
+        await self._tell(newest.model_copy(update={"phase": Phase.PUBLISH}))
         artifacts = await asyncio.to_thread(publish, self._deps.library, self._workdir, self._attempt.job, finished)
         total = sum(artifact.size_bytes for artifact in artifacts)
         progress = Progress(percent=100.0, downloaded_bytes=total, total_bytes=total)
