@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -10,6 +11,7 @@ from media_downloader.bus.memory import MemoryEventBus
 from media_downloader.downloader.inquiry import Inquiry
 from media_downloader.downloader.process import Zygote
 from media_downloader.engines.local import LocalEngine
+from media_downloader.errors import ConfigurationError
 from media_downloader.job_log import JobLogs
 from media_downloader.library import Library
 from media_downloader.meters import Meters
@@ -52,11 +54,28 @@ class Container:
     inquiry: Inquiry
     job_logs: JobLogs
     power: PowerRecord
+    started: bool = False
 
     async def start(self) -> None:
-        """Start everything, lowest first; what an earlier run left is set right before anything runs."""
+        """Start everything, lowest first; what an earlier run left is set right before anything runs.
+
+        Starting what runs already does nothing. Raises ``ConfigurationError`` and ``BackendError``.
+        """
+        if not self.started:
+            await self.prepare()
+            await self.scheduler.start()
+            self.started = True
+
+    async def prepare(self) -> None:
+        """Start everything but the scheduler: jobs can be looked at and changed before the first one runs."""
         self.library.open()
-        self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The data folder {self.settings.data_dir} cannot be made ({error.strerror}). "
+                "Set MEDIA_DOWNLOADER_DATA_DIR to a folder that can."
+            ) from None
         await self.store.open()
         await self.bus.open()
         distrust_tail = self.power.begin()
@@ -64,7 +83,6 @@ class Container:
         await self.reaper.recover(store_is_new=getattr(self.store, "is_new", False))
         await self.engine.start(Runner(self._runner_deps(distrust_tail)).run)
         await self.reaper.start()
-        await self.scheduler.start()
 
     async def stop(self) -> None:
         """Stop everything, highest first; running jobs go back to the queue with their bytes."""
@@ -75,6 +93,8 @@ class Container:
         await self.bus.close()
         await self.store.close()
         await asyncio.to_thread(self.power.end)
+        self.library.close()
+        self.started = False
 
     def _runner_deps(self, distrust_tail: bool) -> RunnerDeps:
         return RunnerDeps(
@@ -93,10 +113,13 @@ class Container:
         )
 
 
-def bootstrap(settings: Settings) -> Container:
-    """Build the container; nothing is opened or started yet. Raises ``ConfigurationError``."""
+def bootstrap(settings: Settings, work_dir: Path | None = None) -> Container:
+    """Build the container; nothing is opened or started yet. Raises ``ConfigurationError``.
+
+    Work folders are in the downloads folder, or in ``work_dir`` on the same filesystem.
+    """
     policy = Policy.parse(settings.allow_private_addresses, settings.allowed_endpoints)
-    library = Library(settings.downloads_dir)
+    library = Library(settings.downloads_dir, work_dir)
     store = SqliteJobStore(settings.data_dir / DATABASE_NAME)
     bus = MemoryEventBus()
     meters = Meters()

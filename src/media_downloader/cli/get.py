@@ -4,33 +4,35 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from media_downloader.bootstrap import Container, bootstrap
-from media_downloader.cli.render import plain
+from media_downloader.cli.render import moment, plain
+from media_downloader.cli.screen import Screen, name_of
 from media_downloader.errors import MediaDownloaderError, OptionRejected
 from media_downloader.jobs.model import Job
 from media_downloader.jobs.options import JobOptions
-from media_downloader.jobs.state import FINISHED, Action, State
+from media_downloader.jobs.state import FINISHED, RUNNING, Action, State
+from media_downloader.jobs.waiting import WaitingFor
+from media_downloader.library.library import GET
 from media_downloader.logs import configure_logging
+from media_downloader.netguard import check_url
 from media_downloader.ports import JobQuery
-from media_downloader.service import AddRequest
+from media_downloader.service import AddRequest, JobView
 from media_downloader.settings import Settings
 
-#: Exit code after Ctrl-C, as shells know it.
-INTERRUPTED = 130
 FAILED = 1
 LOOK_SECONDS = 0.2
 #: How long a pause may take before the program ends all the same; nothing is lost by that.
 PAUSE_SECONDS = 5.0
+#: The same for a live recording, which is asked to finish its file first. A second Ctrl-C ends it at once.
+RECORDING_SECONDS = 65.0
+#: Entries of a playlist that are looked at in one go.
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -48,140 +50,233 @@ def download(order: Order) -> int:
         options = JobOptions.model_validate(dict(order.options))
     except ValidationError as error:
         raise OptionRejected("; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())) from None
-    # A database of its own beside the files: it never meets a running server's, and a second `get` finds the first's.
-    own = order.settings.downloads_dir / ".media-downloader" / "get"
-    settings = order.settings.model_copy(update={"data_dir": own, "log_level": "error"})
-    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A database and work folders of its own beside the files: it never meets a running server's, and a second `get`
+    # finds what the first one left.
+    own = order.settings.downloads_dir / GET
+    settings = order.settings.model_copy(update={"data_dir": own, "retention_days": None})
     configure_logging(settings)
     logging.getLogger().setLevel(logging.CRITICAL)
-    return asyncio.run(_Session(bootstrap(settings), order.urls, options).run())
+    with Screen() as screen:
+        return asyncio.run(_Session(bootstrap(settings, own / "work"), order.urls, options, screen).run())
 
 
 class _Session:
     """One run of the command."""
 
-    def __init__(self, container: Container, urls: list[str], options: JobOptions) -> None:
+    def __init__(self, container: Container, urls: list[str], options: JobOptions, screen: Screen) -> None:
         self._container = container
         self._service = container.service
         self._urls = urls
         self._options = options
+        self._screen = screen
         self._interrupted = asyncio.Event()
-        self._screen = Console(stderr=True)
-        self._bars: dict[str, TaskID] = {}
+        self._signal: signal.Signals | None = None
+        #: Jobs whose end was told.
+        self._told: set[str] = set()
+        #: How many entries of a playlist had ended at the last look.
+        self._ended: dict[str, int] = {}
+        self._failed = False
 
     async def run(self) -> int:
-        """Start the container, follow the jobs, and stop it again."""
+        """Start the container, follow the jobs, and stop it again; return the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupted.set)
-        await self._container.start()
+            loop.add_signal_handler(number, self._interrupt, number)
+        if not await self._take_folder():
+            return self._interrupted_code()
+        await self._container.prepare()
         try:
-            ids = [await self._job_for(url) for url in self._urls]
-            return await self._follow(ids)
+            ids = [job_id for url in self._urls if (job_id := await self._job_for(url)) is not None]
+            ids = list(dict.fromkeys(ids))
+            await self._hold_others(ids)
+            # Failed downloads that nobody came back for go, with their bytes.
+            await self._container.reaper.cleanup(dry_run=False)
+            await self._container.scheduler.start()
+            if not await self._follow(ids):
+                await self._pause(ids)
+                return self._interrupted_code()
+            await self._forget(ids)
         finally:
             await self._container.stop()
+        return FAILED if self._failed else 0
 
-    async def _job_for(self, url: str) -> str:
-        """Return the job for a link: one that was begun before goes on."""
-        known = await self._unfinished(url)
-        if known is None:
-            outcome = await self._service.add(AddRequest([url], self._options))
-            return outcome.jobs[0].id
-        if known.state is State.PAUSED:
-            await self._service.act(known.id, Action.RESUME)
-        elif known.state is State.ERROR:
-            await self._service.act(known.id, Action.RETRY)
+    def _interrupt(self, number: signal.Signals) -> None:
+        self._signal = number
+        self._interrupted.set()
+
+    def _interrupted_code(self) -> int:
+        """Return the exit code as shells know it: 130 after Ctrl-C."""
+        return 128 + (self._signal or signal.SIGINT)
+
+    async def _take_folder(self) -> bool:
+        """Wait until no other ``get`` works in this folder; False when the user does not want to."""
+        library = self._container.library
+        library.prepare()
+        while not library.lock():
+            self._screen.say_once(
+                "lock",
+                f"Another get{library.lock_holder()} downloads into {library.downloads_dir}: waiting for it to end.",
+            )
+            if await self._pause_looking():
+                return False
+        return True
+
+    async def _pause_looking(self) -> bool:
+        """Wait a moment; say whether the user wants to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._interrupted.wait(), LOOK_SECONDS)
+        return self._interrupted.is_set()
+
+    # --- which jobs ---------------------------------------------------------------------------------------------
+
+    async def _job_for(self, url: str) -> str | None:
+        """Return the job for a link: one that was begun before goes on. None for a link that is refused."""
+        try:
+            known = await self._unfinished(check_url(url, self._container.policy))
+            if known is None:
+                outcome = await self._service.add(AddRequest([url], self._options))
+                return outcome.jobs[0].id
+        except OptionRejected:
+            raise
+        except MediaDownloaderError as error:
+            self._failed = True
+            self._screen.say(f"refused: {plain(url)}")
+            self._screen.say(f"  {error.code}: {plain(error.detail)}")
+            return None
+        # A playlist can need both: entries that were paused, and entries that failed.
+        for action in (Action.RESUME, Action.RETRY):
+            with contextlib.suppress(MediaDownloaderError):
+                await self._service.act(known.id, action)
         if known.progress.percent:
-            self._say(f"Resuming at {known.progress.percent:.0f} %: {known.media.title or url}")
+            self._screen.say(f"Resuming at {known.progress.percent:.0f} %: {name_of(known)}")
         return known.id
 
     async def _unfinished(self, url: str) -> Job | None:
         states = [state for state in State if state not in {State.DONE, State.CANCELED}]
-        query = JobQuery(states=states, limit=500)
+        async for view in self._all(JobQuery(states=states, limit=500)):
+            job = view.job
+            if job.url == url and job.options == self._options and job.parent_id is None:
+                return job
+        return None
+
+    async def _hold_others(self, ids: Collection[str]) -> None:
+        """Jobs of an earlier command that was killed went back to the queue; nobody asked for them now."""
+        others = [
+            view.job.id
+            async for view in self._all(JobQuery(states=(State.QUEUED,), limit=500))
+            if view.job.id not in ids and view.job.parent_id not in ids
+        ]
+        for job_id in others:
+            with contextlib.suppress(MediaDownloaderError):
+                await self._service.act(job_id, Action.PAUSE)
+
+    async def _forget(self, ids: Collection[str]) -> None:
+        """What is done leaves the database; only what can be resumed is of use later."""
+        for job_id in ids:
+            if (await self._service.get(job_id)).job.state is State.DONE:
+                await self._service.remove(job_id, files=False)
+
+    async def _all(self, query: JobQuery) -> AsyncIterator[JobView]:
         while True:
             views, cursor = await self._service.find(query)
             for view in views:
-                if view.job.url == url and view.job.options == self._options and view.job.parent_id is None:
-                    return view.job
+                yield view
             if cursor is None:
-                return None
-            query = JobQuery(states=states, limit=500, cursor=cursor)
+                return
+            query = JobQuery(query.states, None, None, query.parent_id, query.sort, query.limit, cursor)
 
-    async def _follow(self, ids: list[str]) -> int:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=self._screen, disable=not self._screen.is_terminal) as bars:
-            while True:
-                jobs = [(await self._service.get(job_id)).job for job_id in ids]
-                for job in jobs:
-                    self._draw(bars, job)
-                if all(job.state in FINISHED for job in jobs):
-                    break
-                if self._interrupted.is_set():
-                    await self._pause(ids)
-                    self._say("Paused. Run the same command again to continue.")
-                    return INTERRUPTED
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._interrupted.wait(), LOOK_SECONDS)
-        return await self._report(jobs)
+    # --- watching -----------------------------------------------------------------------------------------------
 
-    def _draw(self, bars: Progress, job: Job) -> None:
-        if job.id not in self._bars:
-            self._bars[job.id] = bars.add_task("", total=None)
-        told = plain(job.media.title or job.url)[:50].replace("[", "(")
-        bars.update(
-            self._bars[job.id],
-            description=f"{job.state} {told}",
-            completed=job.progress.downloaded_bytes,
-            total=job.progress.total_bytes,
-        )
+    async def _follow(self, ids: list[str]) -> bool:
+        """Show the jobs until all are finished; False when the user wants to stop before."""
+        while True:
+            views = [await self._service.get(job_id) for job_id in ids]
+            for view in views:
+                await self._show(view)
+            if all(view.job.state in FINISHED for view in views):
+                return True
+            if await self._pause_looking():
+                return False
+
+    async def _show(self, view: JobView) -> None:
+        job = view.job
+        if job.id in self._told:
+            return
+        self._tell_wait(view)
+        if job.is_playlist:
+            await self._show_children(job)
+        if job.state in FINISHED:
+            if job.is_playlist:
+                self._told.add(job.id)
+                self._screen.drop(job)
+            else:
+                self._end(job)
+            return
+        begun = job.progress.downloaded_bytes > 0 or job.failure is not None
+        if view.waiting_for is not None and not begun and not job.is_playlist:
+            # Nothing to see yet but a queue.
+            return
+        self._screen.draw(job)
+
+    async def _show_children(self, parent: Job) -> None:
+        for states in (tuple(RUNNING), (State.QUEUED,)):
+            views, _ = await self._service.find(JobQuery(states, parent_id=parent.id, sort="position", limit=SHOWN))
+            for view in views:
+                await self._show(view)
+        ended = sum(count for state, count in parent.children.items() if state in FINISHED)
+        if ended <= self._ended.get(parent.id, 0):
+            return
+        self._ended[parent.id] = ended
+        new: list[Job] = []
+        query = JobQuery(tuple(FINISHED), parent_id=parent.id, sort="-finished_at", limit=SHOWN)
+        async for view in self._all(query):
+            if view.job.id not in self._told:
+                new.append(view.job)
+            elif parent.state not in FINISHED:
+                # The older ones have been told; the last look goes through all of them.
+                break
+        for job in reversed(new):
+            self._end(job)
+
+    def _end(self, job: Job) -> None:
+        """Tell how a job ended."""
+        self._told.add(job.id)
+        self._screen.finished(job)
+        self._failed = self._failed or job.state is not State.DONE
+        for artifact in job.artifacts if job.state is State.DONE else ():
+            self._screen.emit(str(self._container.library.downloads_dir / artifact.name))
+
+    def _tell_wait(self, view: JobView) -> None:
+        """Say once why nothing moves, where it is more than the queue."""
+        job, failure = view.job, view.job.failure
+        until = f" until {moment(view.waiting_until)}" if view.waiting_until else ""
+        if view.waiting_for is WaitingFor.RETRY_TIME and failure is not None:
+            told = f"{failure.kind}: {plain(failure.message)}"
+            self._screen.say_once(
+                job.id, f"{name_of(job)}: {told} Retry {failure.retry} of {failure.retries} waits{until}."
+            )
+        elif view.waiting_for is WaitingFor.COOLDOWN:
+            self._screen.say_once(job.site, f"{plain(job.site)} asked to slow down: its downloads wait{until}.")
+        elif view.waiting_for is WaitingFor.DISK:
+            self._screen.say_once("disk", "The disk is full: downloads wait for room.")
+
+    # --- stopping -----------------------------------------------------------------------------------------------
 
     async def _pause(self, ids: list[str]) -> None:
+        self._interrupted.clear()
+        recording = False
         for job_id in ids:
             with contextlib.suppress(MediaDownloaderError):
-                await self._service.act(job_id, Action.PAUSE)
+                recording = recording or (await self._service.act(job_id, Action.PAUSE)).job.media.is_live
+        if recording:
+            self._screen.say("Ending the recording; Ctrl-C again gives up waiting for it.")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PAUSE_SECONDS):
-                for job_id in ids:
-                    await self._until_left(job_id)
+            async with asyncio.timeout(RECORDING_SECONDS if recording else PAUSE_SECONDS):
+                while await self._any_runs() and not await self._pause_looking():
+                    pass
+        for job_id in ids:
+            self._screen.paused((await self._service.get(job_id)).job)
+        self._screen.say("Nothing is lost: the same command goes on from here.")
 
-    async def _until_left(self, job_id: str) -> None:
-        """Wait until nobody runs the job any more."""
-        while True:
-            if (await self._service.get(job_id)).job.owner is None:
-                return
-            await asyncio.sleep(0.05)
-
-    async def _report(self, jobs: list[Job]) -> int:
-        code = 0
-        for job in jobs:
-            for one in await self._with_children(job):
-                if one.state is State.DONE:
-                    for artifact in one.artifacts:
-                        typer.echo(str(self._container.library.downloads_dir / artifact.name))
-                    continue
-                code = FAILED
-                failure = one.failure
-                self._say(f"{one.state}: {plain(one.media.title or one.url)}")
-                if failure is not None:
-                    self._say(f"  {failure.kind}: {plain(failure.message)}")
-                    if failure.hint:
-                        self._say(f"  {failure.hint}")
-        return code
-
-    async def _with_children(self, job: Job) -> list[Job]:
-        if not job.is_playlist:
-            return [job]
-        query = JobQuery(parent_id=job.id, sort="created_at", limit=500)
-        children: list[Job] = []
-        while True:
-            views, cursor = await self._service.find(query)
-            children += [view.job for view in views]
-            if cursor is None:
-                return children
-            query = JobQuery(parent_id=job.id, sort="created_at", limit=500, cursor=cursor)
-
-    def _say(self, text: str) -> None:
-        if self._screen.is_terminal:
-            self._screen.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr)  # noqa: T201 - the command's own output
+    async def _any_runs(self) -> bool:
+        return bool((await self._service.find(JobQuery(tuple(RUNNING), limit=1)))[0])

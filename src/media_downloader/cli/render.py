@@ -1,6 +1,7 @@
 """Jobs as text for people: nothing that a title says can drive a terminal."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -13,11 +14,41 @@ def size(count: float | None) -> str:
     """Return bytes for people."""
     if count is None:
         return "?"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return "?"
+    value, unit = _in_unit(count, count)
+    return f"{value} {unit}"
+
+
+def part_of(part: float, whole: float | None) -> str:
+    """Return how many bytes of how many: "7.9 of 50.5 MiB"."""
+    if whole is None:
+        return size(part)
+    value, unit = _in_unit(part, whole)
+    return f"{value} of {_in_unit(whole, whole)[0]} {unit}"
+
+
+def _in_unit(count: float, scale: float) -> tuple[str, str]:
+    """Return a count in the unit that suits ``scale``."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while scale >= 1024 and power < len(units) - 1:
+        scale /= 1024
+        power += 1
+    return (f"{count / 1024**power:.1f}" if power else f"{count:.0f}"), units[power]
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds for people: 0:07, 12:34, 1:02:03."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def moment(when: datetime) -> str:
+    """Return a time of day of this machine's zone, with the date when it is not today's."""
+    local = when.astimezone()
+    return local.strftime("%H:%M:%S" if local.date() == datetime.now(UTC).astimezone().date() else "%Y-%m-%d %H:%M")
 
 
 def title(job: Mapping[str, Any]) -> str:
@@ -56,7 +87,7 @@ def table(jobs: Sequence[Mapping[str, Any]]) -> Any:
 def details(job: Mapping[str, Any]) -> list[str]:
     """Return everything that a person wants to know of one job, a line each."""
     progress = job["progress"]
-    sizes = f"{size(progress.get('downloaded_bytes'))} of {size(progress.get('total_bytes'))}"
+    sizes = part_of(progress["downloaded_bytes"], progress.get("total_bytes"))
     lines = [
         f"{job['id']}",
         f"  title     {title(job)}",

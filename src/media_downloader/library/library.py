@@ -18,13 +18,18 @@ from pydantic import ValidationError
 from media_downloader.errors import ConfigurationError, FileMissing, PathEscapesLibrary
 from media_downloader.jobs.model import Job
 from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, open_published
+from media_downloader.library.lock import FolderLock
 from media_downloader.library.names import check_template, safe_folder
 from media_downloader.library.publishing import Publisher, PublishPlan, total_bytes, write_atomically
 
 log = structlog.get_logger(__name__)
 
+#: Hidden folder of what the program keeps beside the files.
+HIDDEN = ".media-downloader"
 #: Hidden folder of the records; one JSON file for each job that published something.
-RECORDS = ".media-downloader/records"
+RECORDS = f"{HIDDEN}/records"
+#: Hidden folder of ``get``: its database and its work folders, so that it and a server never meet.
+GET = f"{HIDDEN}/get"
 #: Version of the records' shape.
 RECORD_VERSION = 1
 JOB_NAME = "job.json"
@@ -64,26 +69,55 @@ class OldFiles:
 
 
 class Library:
-    """All access to the downloads folder."""
+    """All access to the downloads folder.
 
-    def __init__(self, downloads_dir: Path) -> None:
+    Work folders are in ``work_dir``, which is the downloads folder itself unless told otherwise. It belongs to one
+    running program: another one with another store would take the first one's work folders for orphans.
+    """
+
+    def __init__(self, downloads_dir: Path, work_dir: Path | None = None) -> None:
         self.downloads_dir = downloads_dir
+        self.work_dir = work_dir or downloads_dir
+        self._lock = FolderLock((work_dir or downloads_dir / HIDDEN) / "lock")
 
     def open(self) -> None:
+        """Make the folder ready for this program alone. Raises ``ConfigurationError``."""
+        self.prepare()
+        if not self.lock():
+            raise ConfigurationError(
+                f"Another server{self.lock_holder()} uses the downloads folder {self.downloads_dir}. "
+                "Stop it, or set YTDLP_OUTPUT_PATH to another folder."
+            )
+        self._remove_trash()
+        log.info(f"Job manager using downloads directory: {self.downloads_dir}")
+
+    def prepare(self) -> None:
         """Make the folder and see that it can be written. Raises ``ConfigurationError``."""
         try:
             self.downloads_dir.mkdir(parents=True, exist_ok=True)
             (self.downloads_dir / RECORDS).mkdir(parents=True, exist_ok=True)
-            probe = self.downloads_dir / f".mdtrash_{uuid4().hex}"
-            probe.mkdir()
-            probe.rmdir()
+            self.work_dir.mkdir(parents=True, exist_ok=True)
+            for folder in {self.downloads_dir, self.work_dir}:
+                probe = folder / f".mdprobe_{uuid4().hex}"
+                probe.mkdir()
+                probe.rmdir()
         except OSError as error:
             raise ConfigurationError(
                 f"The downloads folder {self.downloads_dir} cannot be written ({error.strerror}). "
                 "Set YTDLP_OUTPUT_PATH to a folder that can."
             ) from None
-        self._remove_trash()
-        log.info(f"Job manager using downloads directory: {self.downloads_dir}")
+
+    def lock(self) -> bool:
+        """Take the work folders for this program; say whether they are its own now."""
+        return self._lock.take()
+
+    def lock_holder(self) -> str:
+        """Name the program that has the work folders, as far as it can be told: " (process 12)"."""
+        return self._lock.holder()
+
+    def close(self) -> None:
+        """Let another program have the work folders."""
+        self._lock.release()
 
     def facts(self) -> FolderFacts:
         """Say how the folder is now."""
@@ -120,7 +154,7 @@ class Library:
         The new name takes the path away from whoever still believes to work there. Leftovers of the same job that a
         crash between a rename and the store's note has left are found by the job's id.
         """
-        target = self.downloads_dir / f"mdjob_{job_id}_{uuid4().hex[:8]}"
+        target = self.work_dir / f"mdjob_{job_id}_{uuid4().hex[:8]}"
         found = [name for name, owner in self.list_workdirs().items() if owner == job_id]
         if known_name in found:
             found.remove(known_name)
@@ -128,7 +162,7 @@ class Library:
         for name in found[1:]:
             self.remove_workdir(name)
         if found:
-            (self.downloads_dir / found[0]).rename(target)
+            (self.work_dir / found[0]).rename(target)
         else:
             target.mkdir(mode=0o700)
         return target
@@ -136,7 +170,7 @@ class Library:
     def list_workdirs(self) -> dict[str, str]:
         """Return job id by the name of each work folder."""
         found = {}
-        with os.scandir(self.downloads_dir) as entries:
+        with os.scandir(self.work_dir) as entries:
             for entry in entries:
                 match = _WORKDIR.match(entry.name)
                 if match and entry.is_dir(follow_symlinks=False):
@@ -147,9 +181,9 @@ class Library:
         """Delete a work folder; one that is gone already is no matter."""
         if not _WORKDIR.match(name):
             return
-        trash = self.downloads_dir / f".mdtrash_{uuid4().hex}"
+        trash = self.work_dir / f".mdtrash_{uuid4().hex}"
         try:
-            (self.downloads_dir / name).rename(trash)
+            (self.work_dir / name).rename(trash)
         except FileNotFoundError:
             return
         _remove_tree(trash)
@@ -159,7 +193,7 @@ class Library:
         orphans = []
         for name, job_id in self.list_workdirs().items():
             if name not in known:
-                files = (path for path in (self.downloads_dir / name).rglob("*") if not path.is_dir())
+                files = (path for path in (self.work_dir / name).rglob("*") if not path.is_dir())
                 orphans.append(Orphan(name, job_id, total_bytes(files)))
         return orphans
 
@@ -176,7 +210,7 @@ class Library:
         jobs = {}
         for name, job_id in self.list_workdirs().items():
             try:
-                job = Job.model_validate_json((self.downloads_dir / name / JOB_NAME).read_text(encoding="utf-8"))
+                job = Job.model_validate_json((self.work_dir / name / JOB_NAME).read_text(encoding="utf-8"))
             except (OSError, ValidationError):
                 continue
             if job.id == job_id:
@@ -252,10 +286,10 @@ class Library:
         return self.downloads_dir / RECORDS / f"{job_id}.json"
 
     def _remove_trash(self) -> None:
-        with os.scandir(self.downloads_dir) as entries:
+        with os.scandir(self.work_dir) as entries:
             trash = [entry.name for entry in entries if _TRASH.match(entry.name)]
         for name in trash:
-            _remove_tree(self.downloads_dir / name)
+            _remove_tree(self.work_dir / name)
 
 
 def _remove_tree(path: Path) -> None:
