@@ -4,10 +4,12 @@ import logging
 import logging.handlers
 import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from media_downloader.errors import ConfigurationError
 from media_downloader.netguard import redact_text
 from media_downloader.settings import Settings
 
@@ -16,7 +18,10 @@ MAX_VALUE_CHARS = 2_000
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send structlog's and every library's lines to standard error, and to rotated files when a folder is set."""
+    """Send structlog's and every library's lines to standard error, and to rotated files when a folder is set.
+
+    Raises ``ConfigurationError`` for a folder that cannot be written.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -36,15 +41,7 @@ def configure_logging(settings: Settings) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setFormatter(_formatter(settings, shared, colors=sys.stderr.isatty()))
     if settings.log_dir is not None:
-        settings.log_dir.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            logging.handlers.RotatingFileHandler(
-                settings.log_dir / "media-downloader.log",
-                maxBytes=settings.log_file_bytes,
-                backupCount=settings.log_files,
-                encoding="utf-8",
-            )
-        )
+        handlers.append(_file_handler(settings, settings.log_dir))
         handlers[-1].setFormatter(_formatter(settings, shared, colors=False))
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -55,6 +52,21 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for noisy in ("uvicorn.access", "httpcore2", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _file_handler(settings: Settings, folder: Path) -> logging.Handler:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return logging.handlers.RotatingFileHandler(
+            folder / "media-downloader.log",
+            maxBytes=settings.log_file_bytes,
+            backupCount=settings.log_files,
+            encoding="utf-8",
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"The log folder {folder} cannot be written ({error.strerror}). Set MEDIA_DOWNLOADER_LOG_DIR to another."
+        ) from None
 
 
 def _formatter(

@@ -1,6 +1,7 @@
 """Runs the app: binds the port, serves, and stops within three seconds whatever is still open."""
 
 import asyncio
+import errno
 import socket
 import sys
 
@@ -49,11 +50,17 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         lifespan="on",
     )
-    shown = f"[{host}]" if ":" in host else host
-    log.info(f"Media Downloader on http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
     server = Server(config, app)
+
+    async def run() -> None:
+        # Before uvicorn, which would tell a refusal as a traceback and end with a code of its own.
+        await container.start()
+        shown = f"[{host}]" if ":" in host else host
+        log.info(f"Media Downloader on http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
+        await server.serve(sockets=[bound])
+
     try:
-        asyncio.run(server.serve(sockets=[bound]))
+        asyncio.run(run())
     except KeyboardInterrupt:
         return
     finally:
@@ -75,8 +82,10 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
-        raise ConfigurationError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. "
-            "Choose another MEDIA_DOWNLOADER_PORT, or stop what uses this one."
-        ) from None
+        what = (
+            "MEDIA_DOWNLOADER_PORT, or stop what uses this one"
+            if error.errno == errno.EADDRINUSE
+            else "MEDIA_DOWNLOADER_HOST or _PORT"
+        )
+        raise ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another {what}.") from None
     return bound

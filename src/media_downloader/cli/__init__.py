@@ -94,8 +94,17 @@ def settings_with(given: dict[str, Any]) -> Any:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
-        raise ConfigurationError(f"The settings cannot be used: {told}") from None
+        told = "; ".join(f"{_setting_name(str(one['loc'][0]), given)}: {one['msg']}" for one in error.errors())
+        raise ConfigurationError(f"The settings cannot be used: {told}.") from None
+
+
+def _setting_name(name: str, given: dict[str, Any]) -> str:
+    """Return a setting's name as its user wrote it: an option, or a variable of the environment."""
+    from media_downloader.settings import PREFIX
+
+    if given.get(name) is not None:
+        return f"--{name.removesuffix('_dir').replace('_', '-')}"
+    return name if name.isupper() else PREFIX + name.upper()
 
 
 def main() -> None:
@@ -103,5 +112,7 @@ def main() -> None:
     try:
         app()
     except MediaDownloaderError as error:
-        typer.echo(f"{error.detail}", err=True)
+        from media_downloader.cli.render import plain
+
+        typer.echo(plain(error.detail), err=True)
         sys.exit(2)
