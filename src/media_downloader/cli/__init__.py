@@ -8,6 +8,7 @@ import typer
 
 from media_downloader import __version__
 from media_downloader.cli import jobs
+from media_downloader.cli.options import settings_with
 from media_downloader.errors import MediaDownloaderError
 
 app = typer.Typer(
@@ -82,29 +83,6 @@ def doctor(
     from media_downloader.cli.doctor import examine
 
     raise typer.Exit(examine(settings_with({"downloads_dir": downloads}), as_json=as_json))
-
-
-def settings_with(given: dict[str, Any]) -> Any:
-    """Return the settings with what was given on the command line over them. Raises ``ConfigurationError``."""
-    from pydantic import ValidationError
-
-    from media_downloader.errors import ConfigurationError
-    from media_downloader.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        told = "; ".join(f"{_setting_name(str(one['loc'][0]), given)}: {one['msg']}" for one in error.errors())
-        raise ConfigurationError(f"The settings cannot be used: {told}.") from None
-
-
-def _setting_name(name: str, given: dict[str, Any]) -> str:
-    """Return a setting's name as its user wrote it: an option, or a variable of the environment."""
-    from media_downloader.settings import PREFIX
-
-    if given.get(name) is not None:
-        return f"--{name.removesuffix('_dir').replace('_', '-')}"
-    return name if name.isupper() else PREFIX + name.upper()
 
 
 def main() -> None:

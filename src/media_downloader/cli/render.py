@@ -1,8 +1,11 @@
 """Jobs as text for people: nothing that a title says can drive a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+#: Wider than any line of a list.
+PIPE_COLUMNS = 10_000
 
 
 def plain(text: object) -> str:
@@ -60,28 +63,65 @@ def state(job: Mapping[str, Any]) -> str:
     """Return a job's state, and what is about to change or what it waits for."""
     told = str(job["state"])
     if job.get("signal"):
-        told += f" ({job['signal']} asked)"
+        told += f": {job['signal']} asked"
     elif job.get("waiting_for"):
-        told += f" (waits for {str(job['waiting_for']).replace('_', ' ')})"
+        told += f": {str(job['waiting_for']).replace('_', ' ')}"
     return told
 
 
 def percent(job: Mapping[str, Any]) -> str:
-    """Return how far a job is."""
+    """Return how far a job is; a playlist, by how many of its entries are done."""
+    if job["is_playlist"]:
+        return f"{job['children'].get('done', 0)} of {sum(job['children'].values())}"
     value = job["progress"].get("percent")
     return "" if value is None else f"{value:.0f} %"
 
 
-def table(jobs: Sequence[Mapping[str, Any]]) -> Any:
-    """Return a table of jobs."""
+def summary(job: Mapping[str, Any]) -> str:
+    """Return one line about a job, with its whole id."""
+    return f"{job['id']}  {state(job)}  {title(job)}"
+
+
+def print_list(page: Mapping[str, Any]) -> None:
+    """Print a page of jobs: as wide as the terminal, or as the titles where no terminal is."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    found = Table("id", "state", "", "size", "title", box=None, pad_edge=False)
-    for job in jobs:
-        cells = (job["id"][:8], state(job), percent(job), size(job["progress"].get("total_bytes")), title(job))
-        found.add_row(*(Text(cell) for cell in cells))
-    return found
+    rows = [_cells(job) for job in page["jobs"]]
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(("id", "state", "done", "size", "speed", "left")):
+        # Only the title gives way where the terminal is narrow.
+        width = max([len(name), *(len(row[number]) for row in rows)])
+        table.add_column(name, no_wrap=True, min_width=width, justify="left" if number < 2 else "right")
+    table.add_column("title", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width: whole titles for grep and awk.
+        console = Console(width=PIPE_COLUMNS)
+    if rows:
+        console.print(table)
+    else:
+        console.print("No jobs.")
+    if page["next_cursor"] is not None:
+        console.print("There are more: --limit, --state")
+
+
+def _cells(job: Mapping[str, Any]) -> tuple[str, ...]:
+    progress = job["progress"]
+    running = job["state"] == "downloading"
+    total, speed = progress.get("total_bytes"), progress.get("speed_bytes_per_second")
+    return (
+        job["id"][:8],
+        state(job),
+        percent(job),
+        "" if total is None else size(total),
+        f"{size(speed)}/s" if running and speed else "",
+        duration(progress.get("eta_seconds")) if running else "",
+        title(job),
+    )
 
 
 def details(job: Mapping[str, Any]) -> list[str]:
@@ -94,7 +134,8 @@ def details(job: Mapping[str, Any]) -> list[str]:
         f"  link      {plain(job['url'])}",
         f"  state     {state(job)}",
         f"  progress  {percent(job) or '-'}  {sizes}",
-        f"  may be    {', '.join(job['allowed_actions']) or '-'}",
+        f"  added     {_when(job['created_at'])}",
+        f"  may be    {', '.join(_PARTICIPLES.get(action, action) for action in job['allowed_actions']) or '-'}",
     ]
     lines += [
         f"  file      {plain(artifact['name'])} ({size(artifact['size_bytes'])})" for artifact in job["artifacts"]
@@ -106,5 +147,13 @@ def details(job: Mapping[str, Any]) -> list[str]:
         if failure.get("hint"):
             lines.append(f"  hint      {plain(failure['hint'])}")
         if failure.get("retry_at"):
-            lines.append(f"  retry     {failure['retry']} of {failure['retries']} at {failure['retry_at']}")
+            lines.append(f"  retry     {failure['retry']} of {failure['retries']} at {_when(failure['retry_at'])}")
     return lines
+
+
+#: What a job may be, for what may be asked of it.
+_PARTICIPLES = {"pause": "paused", "resume": "resumed", "cancel": "canceled", "retry": "retried"}
+
+
+def _when(text: str) -> str:
+    return moment(datetime.fromisoformat(text))
