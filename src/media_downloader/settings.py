@@ -14,7 +14,8 @@ WordList = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """Every setting, with its default. Names in the environment: ``MEDIA_DOWNLOADER_`` and the field in capitals.
 
-    ``downloads_dir`` is ``YTDLP_OUTPUT_PATH`` and ``allowed_origins`` is ``ALLOWED_ORIGINS``: operators know these.
+    ``downloads_dir`` is ``YTDLP_OUTPUT_PATH``, ``allowed_origins`` is ``ALLOWED_ORIGINS`` and ``redis_url`` is
+    ``REDIS_URL``: operators know these.
     Lists are written with commas.
     """
 
@@ -34,6 +35,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     #: "local" runs downloads in processes of this server; "auto" does so too until a Redis is configured.
     mode: Literal["auto", "local"] = "auto"
+    #: A Redis for several machines; one machine needs none. Looked at by ``doctor`` only until engines use it.
+    redis_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("REDIS_URL", PREFIX + "REDIS_URL", "redis_url")
+    )
 
     # --- who may ask ---
     #: Host names (beside localhost and IP literals) under which the server may be addressed.

@@ -12,7 +12,7 @@ from media_downloader.settings import PREFIX, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Names that operators knew before this program.
-KNOWN = {"downloads_dir": "YTDLP_OUTPUT_PATH", "allowed_origins": "ALLOWED_ORIGINS"}
+KNOWN = {"downloads_dir": "YTDLP_OUTPUT_PATH", "allowed_origins": "ALLOWED_ORIGINS", "redis_url": "REDIS_URL"}
 
 
 def test_every_setting_has_a_heading_and_no_heading_is_stale() -> None:

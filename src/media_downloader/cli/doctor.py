@@ -2,17 +2,27 @@
 
 import json
 import os
+import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
 
+from media_downloader.cli import redis_ping
+from media_downloader.cli.render import plain, size
 from media_downloader.overview import versions
 from media_downloader.settings import Settings
-from media_downloader.tools import Tools
+from media_downloader.tools import Tool, Tools
+
+#: Where the details begin.
+INDENT = 28
+#: A tool that takes longer to tell its version is broken.
+VERSION_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,26 +39,60 @@ class Finding:
 def examine(settings: Settings, *, as_json: bool) -> int:
     """Print the findings; return 0 when everything that is needed is here."""
     findings = list(_findings(settings))
+    missing = [finding.name for finding in findings if finding.needed and not finding.ok]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        for finding in findings:
-            mark = "ok " if finding.ok else ("MISSING " if finding.needed else "off ")
-            typer.echo(f"{mark:<8} {finding.name:<18} {finding.detail}")
-    return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+        _print(findings)
+        typer.echo(f"\nMissing: {', '.join(missing)}." if missing else "\nEverything that downloads need is here.")
+    return 1 if missing else 0
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    for finding in findings:
+        mark = "ok" if finding.ok else ("MISSING" if finding.needed else "off")
+        head = f"{mark:<8} {finding.name:<{INDENT - 10}} "
+        typer.echo(
+            textwrap.fill(
+                plain(finding.detail),
+                max(60, columns),
+                initial_indent=head,
+                subsequent_indent=" " * INDENT,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
     found = versions()
     yield Finding("Python", sys.version_info >= (3, 11), found["python"])
-    yield Finding("yt-dlp", "yt-dlp" in found, found.get("yt-dlp", "Install it again: make install"))
+    yield Finding("yt-dlp", "yt-dlp" in found, found.get("yt-dlp", "It is missing. Install it again: make install"))
     for tool in Tools(settings).all():
-        yield Finding(tool.name, tool.path is not None, tool.problem or str(tool.path), tool.needed)
+        yield _tool(tool)
     yield _folder("downloads folder", settings.downloads_dir, "YTDLP_OUTPUT_PATH")
     yield _folder("data folder", settings.data_dir, "MEDIA_DOWNLOADER_DATA_DIR")
     yield _space(settings)
     yield _port(settings)
-    yield Finding("Redis", True, "Not configured, and not needed on one machine.", needed=False)
+    yield _redis(settings)
+
+
+def _tool(tool: Tool) -> Finding:
+    if tool.path is None:
+        return Finding(tool.name, False, tool.problem or "It is missing.", tool.needed)
+    asked = "--version" if tool.name == "js_runtime" else "-version"
+    try:
+        told = subprocess.run([tool.path, asked], capture_output=True, timeout=VERSION_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(tool.name, False, f"{tool.path} is there but does not run: {error}", tool.needed)
+    lines = told.stdout.decode("utf-8", "replace").splitlines()
+    return Finding(tool.name, True, f"{tool.path} ({_version(lines[0] if lines else '')})", tool.needed)
+
+
+def _version(line: str) -> str:
+    """Return "ffmpeg 7.1" of "ffmpeg version 7.1 Copyright (c) ..."."""
+    return " ".join(line.replace(" version", "").split()[:2]) or "it tells no version"
 
 
 def _existing(folder: Path) -> Path:
@@ -60,15 +104,19 @@ def _existing(folder: Path) -> Path:
 def _folder(name: str, folder: Path, setting: str) -> Finding:
     there = _existing(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Finding(name, False, f"{there} cannot be written. Change its owner, or set {setting}.")
+        why = "cannot be written" if there.is_dir() else "is no folder"
+        return Finding(name, False, f"{there} {why}. Change its owner (chown), or set {setting} to another folder.")
     return Finding(name, True, f"{folder}" + ("" if folder.exists() else " (will be made)"))
 
 
 def _space(settings: Settings) -> Finding:
     stat = os.statvfs(_existing(settings.downloads_dir))
     free = stat.f_bavail * stat.f_frsize
-    ok = free >= settings.min_free_bytes
-    return Finding("free space", ok, f"{free} bytes" + ("" if ok else f"; {settings.min_free_bytes} are kept free."))
+    floor = settings.min_free_bytes
+    if free >= floor:
+        return Finding("free space", True, f"{size(free)}, of which {size(floor)} are kept free")
+    told = f"{size(free)}, but {size(floor)} are kept free: make room, or lower MEDIA_DOWNLOADER_MIN_FREE_BYTES."
+    return Finding("free space", False, told)
 
 
 def _port(settings: Settings) -> Finding:
@@ -78,6 +126,18 @@ def _port(settings: Settings) -> Finding:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            told = f"{settings.host}:{settings.port}: {error.strerror}. A server may run already."
+            told = f"{settings.host}:{settings.port}: {error.strerror}. A server may run already; see: mdl jobs list"
             return Finding("port", False, told, needed=False)
     return Finding("port", True, f"{settings.host}:{settings.port} is free")
+
+
+def _redis(settings: Settings) -> Finding:
+    """Redis is never needed here: one machine works without it."""
+    if settings.redis_url is None:
+        return Finding("Redis", True, "REDIS_URL is not set; one machine needs no Redis.", needed=False)
+    problem = redis_ping.problem_with(settings.redis_url)
+    place = redis_ping.place_of(settings.redis_url)
+    if problem is None:
+        return Finding("Redis", True, f"{place} answers. One machine does not need it.", needed=False)
+    told = f"{place} (REDIS_URL): {problem}. One machine does not need it: start it, or unset REDIS_URL."
+    return Finding("Redis", False, told, needed=False)
