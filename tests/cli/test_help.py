@@ -44,7 +44,7 @@ def test_help_names_what_there_is(tmp_path: Path, arguments: tuple[str, ...], na
         (("jobs", "stop", "abcd"), "No such command 'stop'"),
         (("get",), "Missing argument 'URL...'"),
         (("get", "--quality", "best", "http://x.example/"), "No such option: --quality"),
-        (("serve", "--port", "many"), "'many'"),
+        (("serve", "--port", "many"), "'--port'"),
         (("jobs", "list", "--limit", "0"), "greater than or equal to 1"),
     ],
 )
