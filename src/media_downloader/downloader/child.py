@@ -8,7 +8,7 @@ from pathlib import Path
 from yt_dlp import YoutubeDL
 from yt_dlp.extractor import get_info_extractor
 
-from media_downloader.downloader import guarded
+from media_downloader.downloader import egress, guarded
 from media_downloader.downloader.download_task import DownloadTask
 from media_downloader.downloader.probe_task import check, probe
 from media_downloader.downloader.problems import describe
@@ -22,6 +22,7 @@ from media_downloader.netguard import EgressProxy, Policy, install_socket_guard
 def warm() -> None:
     """Do once what every forked process would have to do again."""
     guarded.guard_fragments()
+    egress.confine_request_handlers()
     get_info_extractor("Generic")
     with YoutubeDL({"quiet": True, "cachedir": False}) as ydl:
         ydl.build_format_selector("bestvideo*+bestaudio/best")
@@ -38,6 +39,7 @@ def main(spec: Spec, connection: socket.socket) -> int:
     policy = Policy.from_dict(spec.policy)
     install_socket_guard(policy)
     with EgressProxy(policy) as proxy:
+        egress.route_libcurl(proxy)
         adopt_subprocesses(proxy.environment() | ({"DENO_DIR": spec.deno_dir} if spec.deno_dir else {}))
         return _serve(spec, voice, proxy)
 
