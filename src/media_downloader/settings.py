@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     max_urls_per_request: int = Field(default=10_000, ge=1)
 
     # --- where downloads may go ---
-    #: Let downloads reach private, loopback and other non-public addresses.
+    #: Let downloads reach private, loopback and shared addresses; link-local ones and clouds' metadata stay shut.
     allow_private_addresses: bool = False
     #: Single exceptions: host:port, or a network in CIDR notation.
     allowed_endpoints: WordList = ()

@@ -1,6 +1,6 @@
 """Which addresses may be reached: at submit, at every connect, and through the filtering proxy."""
 
-from media_downloader.netguard.addresses import IPAddress, IPNetwork, is_public, why_not_public
+from media_downloader.netguard.addresses import IPAddress, IPNetwork, is_private, is_public, why_not_public
 from media_downloader.netguard.gatekeeper import BLOCKED_MARKER, BlockedAddress, Gatekeeper, Resolver
 from media_downloader.netguard.policy import Policy
 from media_downloader.netguard.proxy import EgressProxy
@@ -20,6 +20,7 @@ __all__ = [
     "Resolver",
     "check_url",
     "install_socket_guard",
+    "is_private",
     "is_public",
     "parse_url",
     "redact_text",

@@ -6,9 +6,27 @@ from collections.abc import Iterator
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# Where clouds answer their own machines, without a password, with keys and start-up scripts. Some lie in blocks that
+# are private, one (Azure's) in a public one; no media is on any of them.
+_METADATA = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "169.254.169.254",  # AWS, Azure, Google, Oracle, DigitalOcean, OpenStack, ...
+        "169.254.170.2",  # AWS: keys of a container's role
+        "fd00:ec2::/32",  # AWS, over IPv6
+        "fd20:ce::254",  # Google, over IPv6
+        "fd00:c1::a9fe:a9fe",  # Oracle, over IPv6
+        "fd00:42::42",  # Scaleway, over IPv6
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure's host ("WireServer")
+        "192.0.0.192",  # Oracle, of old
+    )
+)
+_METADATA_KIND = "a cloud's metadata address"
+
 # IANA IPv4 and IPv6 special-purpose registries. `is_global` alone will not do: its answer for these blocks has changed
 # between patch releases of Python, and it calls multicast (224/4), site-local and IPv4-compatible addresses global.
-_REFUSED_IPV4 = {
+_REFUSED_IPV4 = {block: _METADATA_KIND for block in _METADATA if block.version == 4} | {
     ipaddress.IPv4Network(block): kind
     for block, kind in {
         "0.0.0.0/8": "an address of this host",
@@ -29,7 +47,7 @@ _REFUSED_IPV4 = {
     }.items()
 }
 
-_REFUSED_IPV6 = {
+_REFUSED_IPV6 = {block: _METADATA_KIND for block in _METADATA if block.version == 6} | {
     ipaddress.IPv6Network(block): kind
     for block, kind in {
         "::/128": "the unspecified address",
@@ -49,6 +67,21 @@ _REFUSED_IPV6 = {
         "ff00::/8": "a multicast address",
     }.items()
 }
+
+# What a home or an office has at its addresses, and what "allow private addresses" opens. A list of what it opens,
+# not of what it does not: link-local, multicast, reserved and translated addresses stay shut.
+_PRIVATE = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::1/128",
+        "fc00::/7",
+    )
+)
 
 # The only block that IANA gives out as global unicast (RFC 3587).
 _GLOBAL_UNICAST_IPV6 = ipaddress.IPv6Network("2000::/3")
@@ -110,3 +143,15 @@ def is_public(address: IPAddress) -> bool:
     RFC 6890, 6052, 8215, 3056, 4380, 5214.
     """
     return why_not_public(address) is None
+
+
+def is_private(address: IPAddress) -> bool:
+    """True for what an operator may open all at once: private (unique local), loopback and shared addresses.
+
+    Never for the metadata services of clouds, link-local, multicast, reserved or unspecified addresses, nor for IPv4 in
+    IPv6 clothing other than the mapped one, which is the same connection.
+    """
+    target = unwrapped(address)
+    if any(target in block for block in _METADATA) or not any(target in block for block in _PRIVATE):
+        return False
+    return isinstance(target, ipaddress.IPv4Address) or not any(embedded_ipv4(target))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from media_downloader.errors import ConfigurationError, InvalidUrl
-from media_downloader.netguard.addresses import IPAddress, IPNetwork, is_public, unwrapped
+from media_downloader.netguard.addresses import IPAddress, IPNetwork, is_private, is_public, unwrapped
 from media_downloader.netguard.hosts import Authority, parse_authority
 
 Endpoint = tuple[str, int]
@@ -16,6 +16,8 @@ Endpoint = tuple[str, int]
 class Policy:
     """What may be reached beside the public internet. Immutable; travels to the download process as JSON.
 
+    ``allow_private`` opens private, loopback and shared addresses (`is_private`). Whatever else is not public, the
+    metadata services of clouds above all, takes an entry of its own.
     An endpoint is a normalised host (a name, or an IP literal without brackets) and a port. A network covers all ports.
     """
 
@@ -54,7 +56,7 @@ class Policy:
 
     def allows_address(self, address: IPAddress, port: int) -> bool:
         """Whether a connection to exactly this address and port is fine, by whatever name it was found."""
-        if self.allow_private or is_public(address):
+        if is_public(address) or (self.allow_private and is_private(address)):
             return True
         target = unwrapped(address)
         bare = ipaddress.ip_address(int(target)) if target.version == 4 else ipaddress.IPv6Address(int(target))

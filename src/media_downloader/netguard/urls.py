@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from media_downloader.errors import InvalidUrl, UrlBlocked
-from media_downloader.netguard.addresses import IPAddress, why_not_public
+from media_downloader.netguard.addresses import IPAddress, is_private, why_not_public
 from media_downloader.netguard.gatekeeper import Resolver, resolve_in_thread
 from media_downloader.netguard.hosts import Authority, is_local_name, is_loopback_name, parse_authority
 from media_downloader.netguard.policy import Policy
@@ -41,9 +41,9 @@ _SITE_ALIASES = {
 }
 
 HOW_TO_ALLOW = (
-    "If it is meant to be reachable, list it in MEDIA_DOWNLOADER_ALLOWED_ENDPOINTS (as {endpoint}, or its network), "
-    "or set MEDIA_DOWNLOADER_ALLOW_PRIVATE_ADDRESSES=true."
+    "If it is meant to be reachable, list it in MEDIA_DOWNLOADER_ALLOWED_ENDPOINTS (as {endpoint}, or its network)"
 )
+HOW_TO_ALLOW_ALL = ", or set MEDIA_DOWNLOADER_ALLOW_PRIVATE_ADDRESSES=true"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def check_url(url: str, policy: Policy) -> str:
     address = authority.address
     if address is not None:
         if not policy.allows_address(address, authority.port):
-            raise _blocked(parsed, f"{address} is {why_not_public(address)}")
+            raise _blocked(parsed, f"{address} is {why_not_public(address)}", address)
     elif not _name_may_be_tried(authority, policy):
         raise _blocked(parsed, f"{authority.host} is a name of this machine or of a local network")
     return str(parsed)
@@ -135,7 +135,9 @@ async def resolve_and_check(
         return checked
     for address in addresses:
         if not policy.allows_address(address, authority.port):
-            raise _blocked(parsed, f"{authority.host} resolves to {address}, which is {why_not_public(address)}")
+            raise _blocked(
+                parsed, f"{authority.host} resolves to {address}, which is {why_not_public(address)}", address
+            )
     return checked
 
 
@@ -164,6 +166,9 @@ def _check_characters(text: str) -> None:
         raise InvalidUrl("The link is not valid: it holds white space or control characters.")
 
 
-def _blocked(parsed: ParsedUrl, reason: str) -> UrlBlocked:
-    detail = f"This link may not be downloaded: {reason}. {HOW_TO_ALLOW.format(endpoint=parsed.authority)}"
+def _blocked(parsed: ParsedUrl, reason: str, address: IPAddress | None = None) -> UrlBlocked:
+    how = HOW_TO_ALLOW.format(endpoint=parsed.authority)
+    if address is None or is_private(address):
+        how += HOW_TO_ALLOW_ALL
+    detail = f"This link may not be downloaded: {reason}. {how}."
     return UrlBlocked(detail, url=redact_url(str(parsed)), host=parsed.authority.host, port=parsed.authority.port)

@@ -82,7 +82,7 @@ def test_any_text_is_a_good_link_or_an_error_on_purpose(text: str) -> None:
         assert check_url(checked, STRICT) == checked
 
 
-REFUSED_LITERALS = [
+LOOPBACK_AND_PRIVATE = [
     "127.0.0.1",
     "2130706433",
     "0x7f.1",
@@ -91,9 +91,6 @@ REFUSED_LITERALS = [
     "127.0.1",
     "0x7f000001",
     "0177.0.0.01",
-    "0",
-    "0.0.0.0",
-    "0x",
     "127.0.0.1".translate(FULL_WIDTH),
     "0x7f.1".translate(FULL_WIDTH),
     "①②⑦.0.0.1",
@@ -102,26 +99,36 @@ REFUSED_LITERALS = [
     "%31%32%37.0.0.1",
     "127%2e0%2e0%2e1",
     "[::1]",
-    "[::]",
     "[0:0:0:0:0:0:0:1]",
     "[::ffff:127.0.0.1]",
     "[::ffff:7f00:1]",
+    "[fd00::1]",
+    "100.64.0.1",
+    "192.168.0.1",
+    "10.1",
+    "172.16.5",
+]
+OTHER_LITERALS = [
+    "0",
+    "0.0.0.0",
+    "0x",
+    "[::]",
     "[::127.0.0.1]",
     "[64:ff9b::7f00:1]",
     "[64:ff9b:1::7f00:1]",
     "[2002:7f00:1::]",
     "[2001:0:7f00:1::]",
-    "[fd00::1]",
     "[fe80::1]",
     "[fec0::1]",
     "[ff02::1]",
     "169.254.169.254",
+    "2852039166",
+    "[::ffff:169.254.169.254]",
+    "[fd00:ec2::254]",
+    "100.100.100.200",
+    "168.63.129.16",
     "255.255.255.255",
     "224.0.0.1",
-    "100.64.0.1",
-    "192.168.0.1",
-    "10.1",
-    "172.16.5",
 ]
 LOCAL_NAMES = [
     "localhost",
@@ -141,18 +148,25 @@ LOCAL_NAMES = [
 ]
 
 
-@pytest.mark.parametrize("host", REFUSED_LITERALS + LOCAL_NAMES)
+@pytest.mark.parametrize("host", LOOPBACK_AND_PRIVATE + OTHER_LITERALS + LOCAL_NAMES)
 def test_what_leads_inside_is_refused_and_told_how_to_allow(host: str) -> None:
     with pytest.raises(UrlBlocked) as caught:
         check_url(f"http://{host}:8080/x", STRICT)
     assert "MEDIA_DOWNLOADER_ALLOWED_ENDPOINTS" in caught.value.detail
-    assert "MEDIA_DOWNLOADER_ALLOW_PRIVATE_ADDRESSES" in caught.value.detail
+    assert ("MEDIA_DOWNLOADER_ALLOW_PRIVATE_ADDRESSES" in caught.value.detail) is (host not in OTHER_LITERALS)
     assert ":8080" in caught.value.detail
 
 
-@pytest.mark.parametrize("host", REFUSED_LITERALS + LOCAL_NAMES)
-def test_allow_private_lets_the_same_through(host: str) -> None:
+@pytest.mark.parametrize("host", LOOPBACK_AND_PRIVATE + LOCAL_NAMES)
+def test_allow_private_lets_a_home_or_an_office_through(host: str) -> None:
     assert check_url(f"http://{host}/x", Policy(allow_private=True))
+
+
+@pytest.mark.parametrize("host", OTHER_LITERALS)
+def test_allow_private_does_not_let_metadata_and_the_like_through(host: str) -> None:
+    with pytest.raises(UrlBlocked) as caught:
+        check_url(f"http://{host}/x", Policy(allow_private=True))
+    assert "MEDIA_DOWNLOADER_ALLOW_PRIVATE_ADDRESSES" not in caught.value.detail
 
 
 INVALID = [
