@@ -8,7 +8,7 @@ from pathlib import Path
 from yt_dlp import YoutubeDL
 from yt_dlp.extractor import get_info_extractor
 
-from media_downloader.downloader import egress, guarded
+from media_downloader.downloader import egress, guarded, landlock
 from media_downloader.downloader.download_task import DownloadTask
 from media_downloader.downloader.probe_task import check, probe
 from media_downloader.downloader.problems import describe
@@ -40,7 +40,10 @@ def main(spec: Spec, connection: socket.socket) -> int:
     install_socket_guard(policy)
     with EgressProxy(policy) as proxy:
         egress.route_libcurl(proxy)
-        adopt_subprocesses(proxy.environment() | ({"DENO_DIR": spec.deno_dir} if spec.deno_dir else {}))
+        ruleset = landlock.only_tcp_port(proxy.port) if landlock.is_available() else None
+        if ruleset is None:
+            egress.keep_ffmpeg_off_the_network()
+        adopt_subprocesses(proxy.environment() | ({"DENO_DIR": spec.deno_dir} if spec.deno_dir else {}), ruleset)
         return _serve(spec, voice, proxy)
 
 

@@ -1,12 +1,15 @@
-"""Which of yt-dlp's request handlers may be used: those on Python's sockets as they are, libcurl through the proxy."""
+"""The ways out of a download process that do not lead over Python's sockets: libcurl's and ffmpeg's."""
 
 import functools
 from typing import Any
+
+from yt_dlp.downloader.external import FFmpegFD
 
 # A private name, but the one seam through which every YoutubeDL of a process takes its handlers.
 from yt_dlp.networking.common import _REQUEST_HANDLERS
 from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
 
+from media_downloader.downloader.problems import UnsupportedProtocol
 from media_downloader.netguard import BlockedAddress, EgressProxy
 
 try:
@@ -30,6 +33,22 @@ def route_libcurl(proxy: EgressProxy) -> None:
     confine_request_handlers()
     if curl is not None:
         _REQUEST_HANDLERS[LIBCURL] = functools.partial(_libcurl_handler(), egress=proxy)
+
+
+def keep_ffmpeg_off_the_network() -> None:
+    """Refuse what only ffmpeg could download: on this machine, nothing holds it to the proxy.
+
+    The proxy of its environment is not enough. A playlist can name a segment ``httpproxy://10.0.0.1:80/``, which ffmpeg
+    connects to by itself, and that protocol cannot be forbidden: ffmpeg reaches our own proxy for https by it.
+    """
+
+    def refuse(self: Any, filename: str, info_dict: dict[str, Any]) -> bool:
+        raise UnsupportedProtocol(
+            "This stream can only be downloaded by ffmpeg, which this machine cannot confine to safe addresses "
+            "(that takes Linux 6.7 or newer, with Landlock)."
+        )
+
+    FFmpegFD.real_download = refuse
 
 
 def _libcurl_handler() -> Any:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from media_downloader.downloader import landlock
+
 # prctl(2) options; Linux only.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -77,9 +79,10 @@ def restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def adopt_subprocesses(environment: Mapping[str, str]) -> None:
+def adopt_subprocesses(environment: Mapping[str, str], ruleset: int | None = None) -> None:
     """Make every program that this process starts die with it, with ``environment`` over the usual one.
 
+    ``ruleset`` is what `landlock` gave: a program that cannot be put under it is not started.
     Python's ``subprocess`` is the only way in which yt-dlp starts ffmpeg, deno and others. What is started stays in
     the process group, so that killing the group ends all of it.
     """
@@ -87,7 +90,7 @@ def adopt_subprocesses(environment: Mapping[str, str]) -> None:
     parent = os.getpid()
 
     def init(self: "subprocess.Popen[Any]", *args: Any, **kwargs: Any) -> None:
-        kwargs["preexec_fn"] = _then(parent, kwargs.get("preexec_fn"))
+        kwargs["preexec_fn"] = _then(parent, ruleset, kwargs.get("preexec_fn"))
         base = kwargs.get("env")
         kwargs["env"] = {**(os.environ if base is None else base), **environment}
         kwargs["start_new_session"] = False
@@ -96,9 +99,11 @@ def adopt_subprocesses(environment: Mapping[str, str]) -> None:
     subprocess.Popen.__init__ = init  # type: ignore[method-assign]
 
 
-def _then(parent: int, chosen: Callable[[], Any] | None) -> Callable[[], None]:
+def _then(parent: int, ruleset: int | None, chosen: Callable[[], Any] | None) -> Callable[[], None]:
     def before_exec() -> None:
         die_with_parent(parent)
+        if ruleset is not None:
+            landlock.restrict_self(ruleset)
         if chosen is not None:
             chosen()
 

@@ -44,6 +44,7 @@ class Site:
 
             do_POST = do_GET  # noqa: N815
             do_HEAD = do_GET  # noqa: N815
+            do_CONNECT = do_GET  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
