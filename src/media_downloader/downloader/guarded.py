@@ -9,13 +9,14 @@ from typing import Any
 from yt_dlp import YoutubeDL
 from yt_dlp.downloader.fragment import FragmentFD
 from yt_dlp.networking import Request, Response
-from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.utils import parse_http_range
 
 from media_downloader.downloader.options import PROTOCOLS
 from media_downloader.downloader.pins import PinFile, Source, fragments_digest
-from media_downloader.downloader.problems import Incomplete, Refused, UnsupportedProtocol
-from media_downloader.downloader.resume import Folders, wipe_source
+from media_downloader.downloader.problems import Incomplete, Refused, UnsupportedProtocol, chain
+from media_downloader.downloader.resume import Folders, keep, wipe_source
+from media_downloader.netguard import BlockedAddress
 
 CHANGED = "Restarted from the beginning: the file on the server has changed."
 NO_PROOF = "Restarted from the beginning: the server gives no way to prove that the file is still the same."
@@ -49,12 +50,21 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
         self.recording = False
         #: Name of the source that is being downloaded, None for pages, subtitles and the like.
         self._current: str | None = None
+        #: Files are being fetched, where yt-dlp asks again for what was refused; pages are not.
+        self._fetching = False
         super().__init__(parameters)
 
     def dl(self, name: str, info: dict[str, Any], subtitle: bool = False, test: bool = False) -> Any:
         """Download one file; what is media is pinned under its name."""
-        if subtitle or test:
-            return super().dl(name, info, subtitle, test)
+        self._fetching = True
+        try:
+            if subtitle or test:
+                return super().dl(name, info, subtitle, test)
+            return self._dl_media(name, info)
+        finally:
+            self._fetching = False
+
+    def _dl_media(self, name: str, info: dict[str, Any]) -> Any:
         protocol = str(info.get("protocol"))
         if protocol not in PROTOCOLS:
             raise UnsupportedProtocol(f"The media comes over {protocol}, which downloads may not use.")
@@ -70,9 +80,13 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
             self._pin_file.save()
         self._current = source_name
         try:
-            return self._record(name, info) if info.get("is_live") else super().dl(name, info, subtitle, test)
+            answer = self._record(name, info) if info.get("is_live") else super().dl(name, info)
         finally:
             self._current = None
+        # A stream that yt-dlp hands on to ffmpeg is fetched without a word to the hooks.
+        if answer and answer[0] and not (self._folders.keep / source_name).exists() and Path(name).is_file():
+            keep(self._folders, source_name)
+        return answer
 
     def _record(self, name: str, info: dict[str, Any]) -> Any:
         """Record a live stream until it ends or an interrupt asks for its end; either way the file counts."""
@@ -85,13 +99,20 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
             if left is None:
                 raise Incomplete("The recording was ended before anything was recorded.") from None
             left.replace(name)
-            for hook in self._progress_hooks:
-                hook({"status": "finished", "filename": name, "downloaded_bytes": Path(name).stat().st_size})
             return True, True
         finally:
             self.recording = False
 
     def urlopen(self, req: Any) -> Any:
+        """Open a URL; a blocked address is told at once, where yt-dlp would ask for it again and again."""
+        try:
+            return self._open(req)
+        except RequestError as error:
+            if self._fetching and any(isinstance(link, BlockedAddress) for link in chain(error)):
+                raise Refused(str(error)) from error
+            raise
+
+    def _open(self, req: Any) -> Any:
         """Open a URL; a request for a part of a pinned source is made conditional and its answer is judged."""
         source = self._pin_file.pins.sources.get(self._current or "")
         if source is None or not isinstance(req, Request):

@@ -25,7 +25,7 @@ class BadOptions(Exception):
 
 
 class Refused(Exception):
-    """The server refused a part of a stream in a way that asking again at once does not change."""
+    """A part of a stream was refused, by its server or by our guard, so that asking again at once changes nothing."""
 
 
 class UnsupportedProtocol(Exception):
