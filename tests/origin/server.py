@@ -106,6 +106,8 @@ class Origin:
     #: Pages and replaced files by path: they win over files of the folder. What can be called is asked each time.
     pages: dict[str, bytes | Callable[[], bytes | None]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
+    #: Where it listens; port 0 takes a free one.
+    listen: tuple[str, int] = ("127.0.0.1", 0)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -120,7 +122,8 @@ class Origin:
 
             site = origin
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        kind = _ServerOverIPv6 if ":" in self.listen[0] else _Server
+        self._server = kind(self.listen, Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
         return self
@@ -135,7 +138,7 @@ class Origin:
 
     @property
     def port(self) -> int:
-        """The port of loopback that it listens on."""
+        """The port that it listens on."""
         return int(self._server.server_address[1])
 
     @property
@@ -199,6 +202,10 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are what is tested here."""
+
+
+class _ServerOverIPv6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -21,7 +21,7 @@ Answer = tuple[int, dict[str, str], bytes]
 class Site:
     """A web server that answers from a table of paths (or a function) and remembers what it was asked."""
 
-    def __init__(self, host: str, answers: dict[str, Answer] | Callable[[str], Answer]) -> None:
+    def __init__(self, host: str, answers: dict[str, Answer] | Callable[[str], Answer], port: int = 0) -> None:
         self.seen: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
@@ -49,7 +49,7 @@ class Site:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer((host, 0), Handler)
+        self.server = ThreadingHTTPServer((host, port), Handler)
         self.server.daemon_threads = True
         self.port: int = self.server.server_address[1]
         self.url = f"http://{host}:{self.port}"
