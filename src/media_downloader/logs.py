@@ -99,7 +99,8 @@ def _clean(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
     for key, value in event.items():
         if isinstance(value, str):
             limit = MAX_VALUE_CHARS if key != "exception" else 20 * MAX_VALUE_CHARS
-            text = redact_text(value[:limit])
+            # Cut late: of a password that is cut in two, the first half would not be known for one.
+            text = redact_text(value[: 4 * limit])[:limit]
             keep = "\n\t" if key == "exception" else ""
             event[key] = "".join(char if char.isprintable() or char in keep else "\ufffd" for char in text)
     return event

@@ -14,9 +14,9 @@ from media_downloader.downloader.probe_task import check, probe
 from media_downloader.downloader.problems import describe
 from media_downloader.downloader.process_tree import adopt_subprocesses
 from media_downloader.downloader.protocol import Logged, Message, Spec, StateChanged, Task
-from media_downloader.downloader.voice import Voice
+from media_downloader.downloader.voice import MAX_LOG_CHARS, Voice
 from media_downloader.jobs.state import State
-from media_downloader.netguard import EgressProxy, Policy, install_socket_guard
+from media_downloader.netguard import EgressProxy, Policy, install_socket_guard, redact_line
 
 
 def warm() -> None:
@@ -57,7 +57,7 @@ def _serve(spec: Spec, voice: Voice, proxy: EgressProxy | None = None) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the verdict: whatever went wrong is told as a failure
         for line in traceback.format_exception(error)[-3:]:
-            voice.say(Logged(level="debug", text=line.strip()[-1500:]))
+            voice.say(Logged(level="debug", text=redact_line(line, MAX_LOG_CHARS)))
         failure = describe(error)
         if proxy is not None and proxy.blocked:
             # ffmpeg only says that it failed; the proxy knows that it was refused an address.

@@ -28,6 +28,7 @@ from media_downloader.downloader.resume import Folders, keep, prepare, wipe
 from media_downloader.downloader.voice import Voice, YtdlpLogger
 from media_downloader.jobs.model import FailureKind, Phase
 from media_downloader.jobs.state import State
+from media_downloader.netguard import redact_links
 
 #: Answers that mean "this link has expired" when it worked before.
 EXPIRED_STATUSES = frozenset({403, 404, 410})
@@ -292,7 +293,7 @@ class DownloadTask:
         extension = path.suffix.lstrip(".")
         known = {**info, "ext": extension, "title": title_of(info)}
         name: str = self._ydl.evaluate_outtmpl(template, known)
-        return name.removesuffix(f".{extension}")
+        return redact_links(name.removesuffix(f".{extension}"))
 
     # --- yt-dlp -------------------------------------------------------------------------------------------------
 

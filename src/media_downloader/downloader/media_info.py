@@ -6,6 +6,7 @@ from typing import Any
 from yt_dlp import YoutubeDL
 
 from media_downloader.downloader.pins import chosen_formats
+from media_downloader.downloader.playlist_task import text_of
 from media_downloader.downloader.protocol import Spec
 from media_downloader.jobs.model import Media
 from media_downloader.netguard import redact_url
@@ -18,12 +19,12 @@ def media_of(info: Mapping[str, Any]) -> Media:
     note = [f"{info.get('width') or '?'}x{height}"] if height else []
     duration, thumbnail = info.get("duration"), info.get("thumbnail")
     return Media(
-        id=_text(info.get("id")),
+        id=text_of(info.get("id")),
         title=title_of(info),
-        uploader=_text(info.get("uploader") or info.get("channel")),
+        uploader=text_of(info.get("uploader") or info.get("channel")),
         duration_seconds=float(duration) if isinstance(duration, int | float) else None,
         thumbnail=redact_url(str(thumbnail)) if thumbnail else None,
-        site=_text(info.get("extractor_key")),
+        site=text_of(info.get("extractor_key")),
         webpage_url=redact_url(str(info["webpage_url"])) if info.get("webpage_url") else None,
         is_live=bool(info.get("is_live")),
         format="+".join(str(found.get("format_id")) for found in chosen) if info.get("format_id") else None,
@@ -33,14 +34,10 @@ def media_of(info: Mapping[str, Any]) -> Media:
 
 def title_of(info: Mapping[str, Any]) -> str | None:
     """Return the title; of a page's only video yt-dlp says "Title (1)", which it is not."""
-    title = _text(info.get("title"))
+    title = text_of(info.get("title"))
     if title is not None and info.get("extractor_key") == "HTML5MediaEmbed":
         return title.removesuffix(" (1)")
     return title
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value).encode("utf-8", "replace").decode()[:2000]
 
 
 def only_entry(ydl: YoutubeDL, info: dict[str, Any], spec: Spec) -> dict[str, Any]:

@@ -8,9 +8,19 @@ from media_downloader.downloader.protocol import EntriesFound, Entry, Finished, 
 from media_downloader.downloader.voice import Voice
 from media_downloader.jobs.model import Media
 from media_downloader.jobs.options import JobOptions
+from media_downloader.netguard import redact_links
 
 #: Entries in one message.
 BATCH = 50
+#: What is kept of an id, a title or a name.
+MAX_TEXT_CHARS = 2000
+
+
+def text_of(value: object) -> str | None:
+    """Return what a site says as valid text; an id or a title can be a link, with all its secrets."""
+    if value is None or value == "":
+        return None
+    return redact_links(str(value).encode("utf-8", "replace").decode())[:MAX_TEXT_CHARS]
 
 
 def is_playlist(info: Mapping[str, Any], options: JobOptions) -> bool:
@@ -20,13 +30,12 @@ def is_playlist(info: Mapping[str, Any], options: JobOptions) -> bool:
 
 def list_entries(info: Mapping[str, Any], spec: Spec, voice: Voice) -> Finished:
     """Send every entry, up to the limit."""
-    title = info.get("title")
     voice.say(
         MediaFound(
             media=Media(
-                id=str(info.get("id") or "") or None,
-                title=str(title)[:2000] if title else None,
-                uploader=info.get("uploader") or info.get("channel"),
+                id=text_of(info.get("id")),
+                title=text_of(info.get("title")),
+                uploader=text_of(info.get("uploader") or info.get("channel")),
                 site=info.get("extractor_key"),
             )
         )
@@ -50,11 +59,11 @@ def entries_of(info: Mapping[str, Any], limit: int) -> Iterator[Entry]:
         url = (raw or {}).get("url") or (raw or {}).get("webpage_url")
         if not url or urlsplit(str(url)).scheme not in {"http", "https"}:
             continue
-        title, duration = raw.get("title"), raw.get("duration")
+        duration = raw.get("duration")
         yield Entry(
             index=index,
             url=str(url),
-            id=str(raw["id"]) if raw.get("id") else None,
-            title=str(title).encode("utf-8", "replace").decode()[:2000] if title else None,
+            id=text_of(raw.get("id")),
+            title=text_of(raw.get("title")),
             duration_seconds=float(duration) if isinstance(duration, int | float) else None,
         )

@@ -12,6 +12,7 @@ from media_downloader.downloader.playlist_task import entries_of
 from media_downloader.downloader.problems import BadOptions
 from media_downloader.downloader.protocol import Probed, Spec
 from media_downloader.downloader.voice import Voice, YtdlpLogger
+from media_downloader.netguard import redact_url
 
 #: What a template is tried on.
 SAMPLE: Mapping[str, Any] = {
@@ -33,7 +34,8 @@ def probe(spec: Spec, voice: Voice) -> Probed:
     with YoutubeDL(parameters) as ydl:
         info = ydl.extract_info(spec.url, download=False) or {}
         if info.get("_type") in {"playlist", "multi_video"}:
-            entries = [entry.model_dump(mode="json") for entry in entries_of(info, spec.playlist_limit)]
+            found = [entry.model_dump(mode="json") for entry in entries_of(info, spec.playlist_limit)]
+            entries = [entry | {"url": redact_url(entry["url"])} for entry in found]
             return Probed(info={**_facts(info), "kind": "playlist", "entries": entries, "entry_count": len(entries)})
         return Probed(info={**_facts(info), "kind": "video", **_formats(info)})
 

@@ -31,6 +31,7 @@ from media_downloader.downloader.protocol import (
 )
 from media_downloader.downloader.zygote import LENGTH
 from media_downloader.errors import DownloaderUnavailable
+from media_downloader.netguard import redact_line
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +138,7 @@ def _parse(line: bytes) -> FromProcess:
     try:
         return FROM_PROCESS.validate_json(line)
     except ValidationError:
-        return Logged(level="warning", text=line[:500].decode("utf-8", "replace").strip())
+        return Logged(level="warning", text=redact_line(line[:2000].decode("utf-8", "replace"), 500))
 
 
 class Zygote:

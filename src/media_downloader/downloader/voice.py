@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from media_downloader.downloader.protocol import TO_PROCESS, Alive, FinishRecording, Go, Logged, Message, encode
-from media_downloader.netguard import redact_text
+from media_downloader.netguard import redact_line
 
 #: How often signs of life are looked for.
 LOOK_SECONDS = 2.0
@@ -140,5 +140,4 @@ class YtdlpLogger:
 
     @staticmethod
     def _clean(text: str) -> str:
-        plain = redact_text(text[:MAX_LOG_CHARS]).strip()
-        return "".join(char if char.isprintable() else " " for char in plain)
+        return redact_line(text, MAX_LOG_CHARS)

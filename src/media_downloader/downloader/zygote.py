@@ -27,6 +27,7 @@ from media_downloader.downloader.process_tree import (
     restore_signals,
 )
 from media_downloader.downloader.protocol import Exited, Logged, Spec, Started, encode
+from media_downloader.netguard import redact_line
 
 #: The length of a spec goes before it.
 LENGTH = struct.Struct("!I")
@@ -34,6 +35,7 @@ LENGTH = struct.Struct("!I")
 MAX_SPEC_BYTES = 1024 * 1024
 #: What is told of a process's standard error when it dies without a last word.
 TOLD_BYTES = 4096
+MAX_TOLD_CHARS = 1000
 #: Room above a size limit for what yt-dlp writes beside the media.
 FILE_HEADROOM_BYTES = 64 * 1024 * 1024
 #: How long a killed group may take to be empty.
@@ -178,7 +180,7 @@ class Server:
         lines = [line for line in text.splitlines() if line.strip()]
         if code < 0:
             lines.append(f"The process was ended by signal {-code} ({signal.Signals(-code).name}).")
-        return [Logged(level="error", text=line[:1000]) for line in lines[-20:]]
+        return [Logged(level="error", text=redact_line(line, MAX_TOLD_CHARS)) for line in lines[-20:]]
 
     def _reap_adopted(self) -> None:
         """Reap what was left to us: descendants of processes that died. Their groups were killed before."""

@@ -4,7 +4,7 @@ from media_downloader.netguard.addresses import IPAddress, IPNetwork, is_private
 from media_downloader.netguard.gatekeeper import BLOCKED_MARKER, BlockedAddress, Gatekeeper, Resolver
 from media_downloader.netguard.policy import Policy
 from media_downloader.netguard.proxy import EgressProxy
-from media_downloader.netguard.redaction import redact_text, redact_url
+from media_downloader.netguard.redaction import redact_line, redact_links, redact_text, redact_url
 from media_downloader.netguard.sockets import install_socket_guard
 from media_downloader.netguard.urls import ParsedUrl, check_url, parse_url, resolve_and_check, site_of
 
@@ -23,6 +23,8 @@ __all__ = [
     "is_private",
     "is_public",
     "parse_url",
+    "redact_line",
+    "redact_links",
     "redact_text",
     "redact_url",
     "resolve_and_check",

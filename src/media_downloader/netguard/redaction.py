@@ -18,6 +18,11 @@ _SECRET_NAMES = frozenset(
         "policy",
         "jwt",
         "sid",
+        "sign",
+        "hash",
+        "md5",
+        "pot",
+        "spc",
         "hdnea",
         "hdnts",
         "hdntl",
@@ -33,6 +38,10 @@ _SECRET_PARTS = re.compile(
     r"|key[-_]pair[-_]id|^x-(amz|goog|oss|ms)-|^sig[-_]|[-_]sig$|[-_]hash$"
 )
 
+# What stands before the host, whatever characters a password has; a link in free text ends at some of them.
+_USERINFO = re.compile(r"""([a-z][a-z0-9+.-]{0,30}://)[^\s/?#"<>]*@""", re.IGNORECASE)
+# A part of a query without its link: "?token=..." is what yt-dlp calls a video whose path has no last component.
+_QUERY_PAIR = re.compile(r"""(?<=[?&#;])([^\s?&#;="'<>]{1,64})=([^\s?&#;"'<>]+)""")
 _URL = re.compile(r"""[a-z][a-z0-9+.-]{0,30}://[^\s"'<>\\^`{|}]+""", re.IGNORECASE)
 _SPLIT_URL = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?\Z", re.IGNORECASE | re.DOTALL)
 
@@ -70,14 +79,31 @@ def redact_url(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Free text without secrets: links as `redact_url` has them, and the values of Cookie and Authorization headers,
+    """Free text without secrets: links as `redact_links` has them, and the values of Cookie and Authorization headers,
     bearer tokens and ``password=``-like assignments masked. Never raises; takes time in proportion to the length.
     """
     text = _QUOTED_HEADER.sub(lambda match: f"{match['name']}{match['open']}{MASK}", text)
     text = _PLAIN_HEADER.sub(rf"\g<1>{MASK}", text)
-    text = _URL.sub(lambda match: redact_url(match[0]), text)
+    text = redact_links(text)
     text = _BEARER.sub(rf"\g<1>{MASK}", text)
     return _ASSIGNMENT.sub(rf"\g<1>{MASK}", text)
+
+
+def redact_links(text: str) -> str:
+    """The text with the secrets of the links in it masked, and of what looks like a piece of one; all else stays.
+
+    For what people read as it is, such as a title: "Cookie: the film" is no header there.
+    """
+    text = _USERINFO.sub(r"\g<1>", text)
+    text = _URL.sub(lambda match: redact_url(match[0]), text)
+    return _QUERY_PAIR.sub(lambda match: f"{match[1]}={MASK}" if _is_secret(unquote(match[1])) else match[0], text)
+
+
+def redact_line(text: str, limit: int) -> str:
+    """One line for a log: without secrets, without control characters, and no longer than the limit."""
+    # Cut late: of a password that is cut in two, the first half would not be known for one.
+    plain = redact_text(text[: 4 * limit])[:limit].strip()
+    return "".join(char if char.isprintable() else " " for char in plain)
 
 
 def _redact_url(url: str, depth: int) -> str:

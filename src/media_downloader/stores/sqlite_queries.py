@@ -10,6 +10,7 @@ from typing import Any
 from media_downloader.errors import InvalidCursor
 from media_downloader.jobs.model import Cooldown, Job, QueueState, Tombstone
 from media_downloader.jobs.state import State
+from media_downloader.netguard import redact_url
 from media_downloader.ports import JobPage, JobQuery
 from media_downloader.stores.sqlite_rows import read_job, read_jobs
 
@@ -62,7 +63,8 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
             values.append(value)
     for word in (query.text or "").casefold().split():
         conditions.append("instr(search, ?) > 0")
-        values.append(word)
+        # Links are searched without their secrets, so one that is pasted whole must be found without them.
+        values.append(redact_url(word))
     return conditions, values
 
 

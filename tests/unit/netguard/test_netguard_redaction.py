@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_downloader.netguard import redact_text, redact_url
+from media_downloader.netguard import redact_line, redact_links, redact_text, redact_url
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,35 @@ def test_links_keep_everything_but_their_secrets(url: str, clean: str) -> None:
         ("api_key=S3 password=S3", "api_key=*** password=***"),
         ("X-Api-Key: S3", "X-Api-Key: ***"),
         ("see <https://e.org/?token=S3>, then", "see <https://e.org/?token=***>, then"),
+        ("http://u:S'{3}|S3@e.org/v failed", "http://e.org/v failed"),
+        ("?token=S3&Policy=S3&id=7: Downloading", "?token=***&Policy=***&id=7: Downloading"),
+        ("GET /x?key=S3&code=S3&page=2 HTTP/1.1", "GET /x?key=***&code=***&page=2 HTTP/1.1"),
         ("proxy http://md:S3@127.0.0.1:4/ refused", "proxy http://127.0.0.1:4/ refused"),
         ("2026-11-24 12:30:01 [download] 45.1% of 10MiB", "2026-11-24 12:30:01 [download] 45.1% of 10MiB"),
     ],
 )
 def test_text_keeps_everything_but_its_secrets(text: str, clean: str) -> None:
     assert redact_text(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("title", "clean"),
+    [
+        ("Cookie: the film", "Cookie: the film"),
+        ("password=swordfish, a heist", "password=swordfish, a heist"),
+        ("http://u:S3@e.org/feed.xml?token=S3&n=1", "http://e.org/feed.xml?token=***&n=1"),
+        ("?sig=S3", "?sig=***"),
+        ("Who? Me & you; 1=1", "Who? Me & you; 1=1"),
+    ],
+)
+def test_a_title_loses_nothing_but_the_secrets_of_links(title: str, clean: str) -> None:
+    assert redact_links(title) == clean
+
+
+def test_a_line_that_is_cut_shows_no_half_of_a_password() -> None:
+    line = "x" * 90 + " https://user:" + "S3cr3t" * 20 + "@example.org/v\x1b[31m\n"
+    assert redact_line(line, 110) == "x" * 90 + " https://example.org"
+    assert redact_line(line, 200).endswith("https://example.org/v [31m")
 
 
 @given(st.text(max_size=200))
@@ -91,6 +114,11 @@ def test_no_secret_of_a_link_is_left_in_a_log_line(value: str, name: str) -> Non
         "https://e.org/?" + "a=b&" * 50_000,
         "-_" * 100_000,
         "a-" * 100_000,
+        "http://" + "u" * 200_000,
+        "http://u" * 30_000,
+        "?" * 200_000,
+        "?a" * 100_000,
+        "?a=b" * 50_000,
     ],
     ids=lambda text: text[:10],
 )
