@@ -80,6 +80,9 @@ def test_no_secret_of_a_link_is_told(program: Callable[..., Program], origin: Or
     for text, count in ((links[1], 1), (SECRET, 0), (f"token={SECRET}1", 0), ("plain/small.mp4", 1)):
         found = server.answer(server.client.get("/jobs", params={"q": text}))["jobs"]
         assert sum(job["parent_id"] is None for job in found) == count, text
+    pages_told = [seen.headers["referer"] for seen in origin.seen if "referer" in seen.headers]
+    assert pages_told
+    assert [referer for referer in pages_told if "@" in referer or "#" in referer] == []
     server.terminate()
     listening.join(10)
     assert len(events) > len(ids)

@@ -6,7 +6,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from yt_dlp import YoutubeDL
 from yt_dlp.downloader.fragment import FragmentFD
 from yt_dlp.networking import Request, Response
 from yt_dlp.networking.exceptions import HTTPError, RequestError
@@ -16,6 +15,7 @@ from media_downloader.downloader.options import PROTOCOLS
 from media_downloader.downloader.pins import PinFile, Source, fragments_digest
 from media_downloader.downloader.problems import Incomplete, Refused, UnsupportedProtocol, chain
 from media_downloader.downloader.resume import Folders, keep, wipe_source
+from media_downloader.downloader.reticent import ReticentYoutubeDL, shorten_referer
 from media_downloader.netguard import BlockedAddress
 
 CHANGED = "Restarted from the beginning: the file on the server has changed."
@@ -38,7 +38,7 @@ class Told:
     sized: Callable[[str, int], None]
 
 
-class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
+class GuardedYoutubeDL(ReticentYoutubeDL):
     """Watches the two places through which every byte of media comes: ``dl`` for a file, ``urlopen`` for an answer."""
 
     def __init__(self, parameters: dict[str, Any], pin_file: PinFile, folders: Folders, told: "Told"):
@@ -57,6 +57,8 @@ class GuardedYoutubeDL(YoutubeDL):  # type: ignore[misc] # yt-dlp has no types
     def dl(self, name: str, info: dict[str, Any], subtitle: bool = False, test: bool = False) -> Any:
         """Download one file; what is media is pinned under its name."""
         self._fetching = True
+        # ffmpeg takes these as they are, and anybody on the machine can read its command line.
+        shorten_referer(info.get("http_headers") or {}, str(info.get("url")))
         try:
             if subtitle or test:
                 return super().dl(name, info, subtitle, test)

@@ -11,6 +11,7 @@ from media_downloader.downloader.media_info import media_of
 from media_downloader.downloader.playlist_task import entries_of
 from media_downloader.downloader.problems import BadOptions
 from media_downloader.downloader.protocol import Probed, Spec
+from media_downloader.downloader.reticent import ReticentYoutubeDL
 from media_downloader.downloader.voice import Voice, YtdlpLogger
 from media_downloader.netguard import redact_url
 
@@ -31,7 +32,7 @@ SAMPLE: Mapping[str, Any] = {
 def probe(spec: Spec, voice: Voice) -> Probed:
     """Say what is behind the link."""
     parameters = options.parameters(spec) | {"logger": YtdlpLogger(voice), "ignore_no_formats_error": True}
-    with YoutubeDL(parameters) as ydl:
+    with ReticentYoutubeDL(parameters) as ydl:
         info = ydl.extract_info(spec.url, download=False) or {}
         if info.get("_type") in {"playlist", "multi_video"}:
             found = [entry.model_dump(mode="json") for entry in entries_of(info, spec.playlist_limit)]

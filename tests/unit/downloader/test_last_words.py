@@ -20,6 +20,6 @@ def test_standard_error_of_a_dead_process_is_told_without_secrets() -> None:
 
 
 def test_a_line_that_is_no_message_is_told_without_secrets() -> None:
-    heard = _parse(f'{{"type": "finis{LINE}'.encode())
+    heard = _parse(f'{{"type": "log, {LINE}'.encode())
     assert isinstance(heard, Logged)
     assert heard.text.endswith(CLEAN)
