@@ -8,7 +8,7 @@ from pathlib import Path
 from yt_dlp import YoutubeDL
 from yt_dlp.extractor import gen_extractor_classes, get_info_extractor
 
-from media_downloader.downloader import egress, guarded, landlock
+from media_downloader.downloader import containers, egress, guarded, landlock
 from media_downloader.downloader.download_task import DownloadTask
 from media_downloader.downloader.probe_task import check, probe
 from media_downloader.downloader.problems import describe
@@ -23,6 +23,7 @@ def warm() -> None:
     """Do once what every forked process would have to do again."""
     guarded.guard_fragments()
     egress.confine_request_handlers()
+    containers.guard_local_files()
     get_info_extractor("Generic")
     # Each extractor compiles its pattern when it is first asked: 0.6 s for all (measured), once and not per job.
     for extractor in gen_extractor_classes():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from media_downloader.downloader.containers import whitelist
 from media_downloader.downloader.pins import Source
 from media_downloader.downloader.problems import Incomplete
 
@@ -78,7 +79,7 @@ def check_media(path: Path, ffmpeg: str | None, announced_seconds: float | None)
     if ffmpeg is None or not guessed.startswith(("video/", "audio/")):
         return Content(guessed)
     limit = 60 + path.stat().st_size / 1e9 * CHECK_SECONDS_PER_GIGABYTE
-    base = [ffmpeg, "-hide_banner", "-nostdin", "-protocol_whitelist", "file,pipe"]
+    base = [ffmpeg, "-hide_banner", "-nostdin", "-protocol_whitelist", "file,pipe", *whitelist()]
     source = ["-i", f"file:{path}"]
     whole = ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "null", "-"]
     reading = _run([*base, "-v", "error", *source, *whole], limit)
