@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import Route
 
 from media_downloader import __version__
 from media_downloader.api import docs_page, error_answers, events, files, info, jobs, system
@@ -43,9 +44,10 @@ def create_app(container: Container) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.container = container
-    error_answers.install(app)
-    for module in (jobs, files, info, events, system, docs_page):
-        app.include_router(module.router)
+    routers = [module.router for module in (jobs, files, info, events, system, docs_page)]
+    for router in routers:
+        app.include_router(router)
+    error_answers.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])
     app.add_middleware(Guard, settings=container.settings)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -17,7 +17,14 @@ def _container(request: Request) -> Container:
 
 
 def _job_id(
-    job_id: Annotated[str, Path(description="The job's id.", examples=["0123456789abcdef0123456789abcdef"])],
+    job_id: Annotated[
+        str,
+        Path(
+            description="The job's id.",
+            examples=["0123456789abcdef0123456789abcdef"],
+            json_schema_extra={"pattern": f"^{_ID.pattern}$"},
+        ),
+    ],
 ) -> str:
     """Refuse what cannot be an id as an unknown one: to a client there is no difference."""
     if not _ID.fullmatch(job_id):

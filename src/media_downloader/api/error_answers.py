@@ -1,6 +1,6 @@
 """The one place where errors become answers: one body, one handler, documented on every route."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from media_downloader import errors
 from media_downloader.api.schemas import ErrorBody
@@ -20,7 +21,6 @@ MAX_FIELDS = 20
 _BY_STATUS: Mapping[int, type[errors.MediaDownloaderError]] = {
     400: errors.MalformedRequest,
     404: errors.NotFound,
-    405: errors.MethodNotAllowed,
     413: errors.BodyTooLarge,
     415: errors.UnsupportedMediaType,
 }
@@ -37,8 +37,15 @@ def error_response(error: errors.MediaDownloaderError, headers: Mapping[str, str
     return JSONResponse(body, error.status, extra)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
     """Have every error of the app answered in the one shape."""
+
+    async def not_allowed(request: Request, error: Exception) -> JSONResponse:
+        """Name every method of the path: the framework names those of one of its routes."""
+        found = {m for route in routes if route.path_regex.match(request.url.path) for m in route.methods or ()}
+        return error_response(errors.MethodNotAllowed("This cannot be done here."), {"Allow": ", ".join(sorted(found))})
+
+    app.add_exception_handler(405, not_allowed)
     app.add_exception_handler(errors.MediaDownloaderError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -82,7 +89,6 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     kind = _BY_STATUS.get(error.status_code, errors.RequestError)
     details = {
         404: "There is nothing here.",
-        405: "This cannot be done here.",
         400: "The body is not JSON that can be read.",
     }
     return error_response(kind(details.get(error.status_code, str(error.detail))), error.headers)

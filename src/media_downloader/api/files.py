@@ -14,7 +14,7 @@ from media_downloader import errors
 from media_downloader.api.dependencies import KnownId, Use
 from media_downloader.api.error_answers import documented
 from media_downloader.jobs.model import Artifact
-from media_downloader.library import OpenFile, content_disposition, inline_type
+from media_downloader.library import INLINE_TYPES, OpenFile, content_disposition, inline_type
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/jobs", tags=["files"])
@@ -30,9 +30,11 @@ _ERRORS = documented(
     errors.PathEscapesLibrary,
     errors.RangeNotSatisfiable,
 )
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_WHOLE = dict.fromkeys(("application/octet-stream", *sorted(INLINE_TYPES)), _BYTES)
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
-    206: {"description": "A part of it.", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+    200: {"description": "The file.", "content": _WHOLE},
+    206: {"description": "A part of it, or several.", "content": _WHOLE | {"multipart/byteranges": _BYTES}},
     304: {"description": "The client has it already."},
     **_ERRORS,
 }

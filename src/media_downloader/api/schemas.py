@@ -1,12 +1,24 @@
 """The shapes on the wire. Snake case, units in names, UTC ISO times; unknown fields are refused."""
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 
 from media_downloader.jobs.model import Artifact, Failure, Media, Moment, Progress, QueueState
-from media_downloader.jobs.options import JobOptions
+from media_downloader.jobs.options import JobOptions, Number
 from media_downloader.jobs.state import Action, Signal, State
 from media_downloader.jobs.waiting import WaitingFor
 from media_downloader.netguard import redact_url
@@ -16,7 +28,26 @@ Url = Annotated[
     str, StringConstraints(min_length=1, max_length=8192), Field(examples=["https://example.org/video.mp4"])
 ]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Priority = Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first.")]
+Priority = Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first."), Number]
+
+
+def _written_out(value: Any) -> Any:
+    """Refuse numbers: 0 would be taken for 1970, and is more likely a mistake."""
+    if value is not None and not (isinstance(value, str) and re.match(r"[0-9]{4}-", value)):
+        raise ValueError("write it as 2030-01-31T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Refuse what is a moment in its own zone and none in UTC: hours before year 1, or after 9999."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this is no moment of the years 1 to 9999 in UTC") from None
+
+
+#: A moment with an offset, in ISO 8601.
+When = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 class Wire(BaseModel):
@@ -37,14 +68,24 @@ class ErrorBody(BaseModel):
 class AddJobs(Wire):
     """One link (``url``) or many (``urls``), and how to download them."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["url"], "properties": {"url": {"type": "string"}, "urls": {"type": "null"}}},
+                {"required": ["urls"], "properties": {"urls": {"type": "array"}, "url": {"type": "null"}}},
+            ]
+        },
+    )
+
     url: Url | None = None
     urls: list[Annotated[str, StringConstraints(min_length=1, max_length=8192)]] | None = Field(
         default=None, min_length=1
     )
     options: JobOptions = Field(default_factory=JobOptions)
     priority: Priority = 0
-    not_before: AwareDatetime | None = Field(default=None, description="Not to be started before this moment.")
-    paused: bool = Field(default=False, description="Add it paused.")
+    not_before: When | None = Field(default=None, description="Not to be started before this moment.")
+    paused: StrictBool = Field(default=False, description="Add it paused.")
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> "AddJobs":
@@ -57,9 +98,9 @@ class PatchJob(Wire):
     """What may be changed of a job. What is left out stays."""
 
     priority: Priority | None = None
-    not_before: AwareDatetime | None = None
+    not_before: When | None = None
     before: JobId | None = Field(default=None, description="Place it right before this queued job.")
-    to_front: bool = Field(default=False, description="Place it before all others.")
+    to_front: StrictBool = Field(default=False, description="Place it before all others.")
 
 
 class ProbeRequest(Wire):
@@ -72,7 +113,7 @@ class ProbeRequest(Wire):
 class CleanupRequest(Wire):
     """Whether to clean up or only to say what would go."""
 
-    dry_run: bool = True
+    dry_run: StrictBool = True
 
 
 class JobBody(BaseModel):

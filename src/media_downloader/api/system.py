@@ -86,7 +86,7 @@ async def resume_queue(use: Use) -> Any:
 
 
 @router.post("/cleanup", operation_id="cleanUp", response_model=CleanupBody, responses=_WRITE_ERRORS)
-async def clean_up(use: Use, body: CleanupRequest | None = None) -> Any:
+async def clean_up(use: Use, body: CleanupRequest) -> Any:
     """Remove expired jobs, files past retention, work folders of no job. By default only says what would go."""
-    report = await use.reaper.cleanup(dry_run=True if body is None else body.dry_run)
+    report = await use.reaper.cleanup(dry_run=body.dry_run)
     return JSONResponse(asdict(report))

@@ -1,9 +1,9 @@
 """What a user may ask of a download: typed, strict, and the same in the API, the CLI and the store."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 
 
 class Preset(StrEnum):
@@ -19,6 +19,17 @@ class Preset(StrEnum):
 
 
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.*_-]{0,34}$")]
+
+
+def _a_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("this must be a number")
+    return value
+
+
+#: Refuses what could be read as a number and is none in JSON: "5" and true. (5.0 is an integer there.)
+#: It stands behind the limits: the schema would lose them otherwise.
+Number = BeforeValidator(_a_number)
 
 
 class JobOptions(BaseModel):
@@ -40,10 +51,10 @@ class JobOptions(BaseModel):
     #: Folder below the downloads folder, with forward slashes.
     folder: str | None = Field(default=None, min_length=1, max_length=500)
     #: A file larger than this is refused, whatever the server announced.
-    max_size_bytes: int | None = Field(default=None, ge=1, le=2**50)
+    max_size_bytes: Annotated[int, Field(ge=1, le=2**50), Number] | None = None
     #: Take the playlist that the link is in rather than the one entry that it names.
-    playlist: bool | None = None
+    playlist: StrictBool | None = None
     #: Most entries taken from a playlist.
-    playlist_limit: int | None = Field(default=None, ge=1, le=10_000)
+    playlist_limit: Annotated[int, Field(ge=1, le=10_000), Number] | None = None
     #: Compute the SHA-256 of each published file.
-    checksum: bool = False
+    checksum: StrictBool = False

@@ -1,11 +1,12 @@
 """Where files live: confinement, names, publishing, serving, deleting. Blocking: call it from a thread."""
 
-from media_downloader.library.files import OpenFile, content_disposition, inline_type
+from media_downloader.library.files import INLINE_TYPES, OpenFile, content_disposition, inline_type
 from media_downloader.library.library import FolderFacts, Library, OldFiles, Orphan
 from media_downloader.library.names import safe_folder, safe_name
 from media_downloader.library.publishing import PublishPlan, SourceFile
 
 __all__ = [
+    "INLINE_TYPES",
     "FolderFacts",
     "Library",
     "OldFiles",
