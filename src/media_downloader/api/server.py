@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 #: What open requests are given when the server stops.
 GRACE_SECONDS = 1
 BACKLOG = 2048
+#: What the kernel takes for a client beyond what is on the wire; costs no speed (measured).
+UNSENT_BYTES = 256 * 1024
 
 
 class Server(uvicorn.Server):
@@ -77,6 +79,9 @@ def _bind(host: str, port: int) -> socket.socket:
     # Connections inherit it (tcp(7)). The event loop would only set it for a socket that was made with a protocol, and
     # without it each answer's body waits 40 ms for the client's delayed acknowledgement of its head (measured).
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Inherited by every connection: a client that does not read would have the kernel keep 4 MB for it otherwise.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     try:
         bound.bind((host, port))
         bound.listen(BACKLOG)
