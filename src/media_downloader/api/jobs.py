@@ -29,6 +29,7 @@ _ADD_ERRORS = documented(
     errors.OptionRejected,
     errors.AllRejected,
     errors.IdempotencyConflict,
+    errors.JobExpired,
     errors.BodyTooLarge,
     errors.UnsupportedMediaType,
     errors.DownloaderUnavailable,

@@ -102,6 +102,12 @@ class PatchJob(Wire):
     before: JobId | None = Field(default=None, description="Place it right before this queued job.")
     to_front: StrictBool = Field(default=False, description="Place it before all others.")
 
+    @model_validator(mode="after")
+    def _one_place(self) -> "PatchJob":
+        if sum((self.priority is not None, self.before is not None, self.to_front)) > 1:
+            raise ValueError("a place is given by one of priority, before and to_front")
+        return self
+
 
 class ProbeRequest(Wire):
     """A link to look at."""

@@ -1,0 +1,46 @@
+"""What can be said of a job at this moment: what may be asked of it, and why it waits."""
+
+import asyncio
+from collections.abc import Sequence
+
+from media_downloader.jobs.model import Job
+from media_downloader.jobs.state import Action, State, allowed_actions
+from media_downloader.jobs.waiting import QueueFacts, why_waiting
+from media_downloader.service.model import JobView, ServiceDeps
+
+
+class Views:
+    """Looks, and changes nothing."""
+
+    def __init__(self, deps: ServiceDeps) -> None:
+        self._deps = deps
+
+    async def of(self, jobs: Sequence[Job]) -> list[JobView]:
+        """Return the views of jobs; the queue is asked once for all of them."""
+        facts = await self._deps.queue_facts()
+        gone = await self.without_file(jobs)
+        return [_view(job, facts, file_is_gone=job.id in gone) for job in jobs]
+
+    async def without_file(self, jobs: Sequence[Job]) -> set[str]:
+        """Return the ids of done jobs of which a file is gone."""
+        done = [job for job in jobs if job.state is State.DONE and job.artifacts]
+        return await asyncio.to_thread(self._without_file, done) if done else set()
+
+    def _without_file(self, done: Sequence[Job]) -> set[str]:
+        exists = self._deps.library.exists
+        return {job.id for job in done if not all(exists(artifact.name) for artifact in job.artifacts)}
+
+
+def actions_on_playlist(parent: Job) -> list[Action]:
+    """Return what can be asked of at least one child. Whose files are gone is not looked up for all of them."""
+    states = [state for state, count in parent.children.items() if count > 0]
+    return [action for action in Action if any(action in allowed_actions(state) for state in states)]
+
+
+def _view(job: Job, facts: QueueFacts, *, file_is_gone: bool) -> JobView:
+    if job.is_playlist:
+        actions = actions_on_playlist(job)
+    else:
+        actions = allowed_actions(job.state, job.signal, file_is_gone=file_is_gone)
+    wait = why_waiting(job, facts)
+    return JobView(job, actions, wait.reason if wait else None, wait.until if wait else None)
