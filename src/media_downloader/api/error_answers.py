@@ -68,12 +68,16 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     if any(problem["type"] == "missing" and problem["loc"] == ("body",) for problem in problems):
         return error_response(errors.MalformedRequest("A JSON body is needed."))
     fields = [
-        {"field": ".".join(str(part) for part in problem["loc"][1:])[:100], "problem": problem["msg"][:200]}
+        {"field": ".".join(str(part) for part in problem["loc"][1:])[:100], "problem": _plain(problem["msg"])}
         for problem in problems[:MAX_FIELDS]
     ]
     first = fields[0]
     detail = f"{first['field']}: {first['problem']}" if first["field"] else first["problem"]
     return error_response(errors.RequestError(_printable(detail), fields=[_clean(field) for field in fields]))
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")[:200]
 
 
 def _clean(field: Mapping[str, str]) -> dict[str, str]:

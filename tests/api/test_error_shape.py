@@ -1,0 +1,231 @@
+"""Every error has the one body, every code is written down, and every action gives in every state what the map says."""
+
+import contextlib
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from media_downloader import errors
+from media_downloader.bootstrap import DATABASE_NAME
+from media_downloader.errors import MediaDownloaderError
+from media_downloader.jobs.state import RUNNING, Action, Signal, State
+from tests.api.conftest import LINK, Face
+from tests.program import Program
+
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+UNKNOWN = "0" * 32
+
+#: The map's table. A state: it is in that at once. A signal: a wish for its runner. "so": 200, nothing changes.
+#: None: 409.
+TABLE: dict[Action, dict[State, State | Signal | str | None]] = {
+    Action.PAUSE: {State.QUEUED: State.PAUSED, **dict.fromkeys(RUNNING, Signal.PAUSE), State.PAUSED: "so"},
+    Action.RESUME: {State.QUEUED: "so", **dict.fromkeys(RUNNING, "so"), State.PAUSED: State.QUEUED},
+    Action.CANCEL: {
+        State.QUEUED: State.CANCELED,
+        **dict.fromkeys(RUNNING, Signal.CANCEL),
+        State.PAUSED: State.CANCELED,
+        State.ERROR: State.CANCELED,
+        State.CANCELED: "so",
+    },
+    Action.RETRY: {
+        State.QUEUED: "so",
+        **dict.fromkeys(RUNNING, "so"),
+        State.ERROR: State.QUEUED,
+        State.CANCELED: State.QUEUED,
+    },
+}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("action", Action)
+async def test_an_action_gives_in_each_state_what_the_map_says(face: Face, action: Action, state: State) -> None:
+    job = await face.job_in(state)
+    before = (await face.client.get(f"/jobs/{job.id}")).json()
+    answer = await face.client.post(f"/jobs/{job.id}/{action}")
+    told = answer.json()
+    match TABLE[action].get(state):
+        case None:
+            assert answer.status_code == 409
+            assert (told["error"], told["state"]) == ("invalid_transition", state)
+            assert set(told) >= {"error", "detail"}
+            assert action not in before["allowed_actions"]
+            assert (await face.client.get(f"/jobs/{job.id}")).json() == before
+        case "so":
+            assert answer.status_code == 200
+            assert told == before
+        case Signal() as signal:
+            assert answer.status_code == 200
+            assert (told["state"], told["signal"]) == (state, signal)
+            assert action in before["allowed_actions"]
+            assert (await face.client.post(f"/jobs/{job.id}/{action}")).json() == told
+        case State() as target:
+            assert answer.status_code == 200
+            assert (told["state"], told["signal"]) == (target, None)
+            assert action in before["allowed_actions"]
+            assert (await face.client.post(f"/jobs/{job.id}/{action}")).json() == told
+
+
+@pytest.mark.parametrize("state", sorted(RUNNING))
+@pytest.mark.parametrize(
+    "pending, action, becomes",
+    [
+        (Signal.PAUSE, Action.PAUSE, Signal.PAUSE),
+        (Signal.PAUSE, Action.CANCEL, Signal.CANCEL),
+        (Signal.PAUSE, Action.RESUME, None),
+        (Signal.PAUSE, Action.RETRY, None),
+        (Signal.CANCEL, Action.CANCEL, Signal.CANCEL),
+        (Signal.CANCEL, Action.PAUSE, None),
+        (Signal.CANCEL, Action.RESUME, None),
+        (Signal.CANCEL, Action.RETRY, None),
+    ],
+)
+async def test_a_wish_that_is_pending_may_only_be_repeated_or_raised_to_a_cancel(
+    face: Face, state: State, pending: Signal, action: Action, becomes: Signal | None
+) -> None:
+    job = await face.job_in(state, pending)
+    answer = await face.client.post(f"/jobs/{job.id}/{action}")
+    assert answer.status_code == (409 if becomes is None else 200)
+    assert (answer.json()["state"], answer.json()["signal"]) == (state, becomes or pending)
+
+
+async def test_a_done_job_is_retried_when_its_file_is_gone_and_not_before(face: Face) -> None:
+    job = await face.job_in(State.DONE)
+    assert (await face.client.post(f"/jobs/{job.id}/retry")).status_code == 409
+    (face.container.library.downloads_dir / job.artifacts[0].name).unlink()
+    assert (await face.client.get(f"/jobs/{job.id}")).json()["allowed_actions"] == ["retry"]
+    again = (await face.client.post(f"/jobs/{job.id}/retry")).json()
+    assert (again["state"], again["artifacts"]) == ("queued", [])
+
+
+def one_body(answer: Any, status: int, code: str) -> None:
+    assert answer.headers["content-type"] == "application/json"
+    told = answer.json()
+    assert (answer.status_code, told["error"]) == (status, code), told
+    assert isinstance(told["detail"], str)
+    assert told["detail"]
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "method, path, body, status, code",
+    [
+        ("GET", "/nothing", None, 404, "not_found"),
+        ("GET", "/jobs/", None, 404, "not_found"),
+        ("GET", f"/jobs/{UNKNOWN}", None, 404, "job_not_found"),
+        ("GET", "/jobs/short", None, 404, "job_not_found"),
+        ("GET", f"/jobs/{UNKNOWN}/log", None, 404, "job_not_found"),
+        ("PATCH", f"/jobs/{UNKNOWN}", {"priority": 1}, 404, "job_not_found"),
+        ("DELETE", f"/jobs/{UNKNOWN}", None, 404, "job_not_found"),
+        ("TRACE", "/jobs", None, 405, "method_not_allowed"),
+        ("BREW", "/health", None, 405, "method_not_allowed"),
+        ("POST", "/health", {}, 405, "method_not_allowed"),
+        ("POST", "/jobs", None, 400, "malformed_request"),
+        ("POST", "/jobs", {}, 422, "invalid_request"),
+        ("POST", "/jobs", {"url": LINK, "colour": "red"}, 422, "invalid_request"),
+        ("POST", "/jobs", {"url": LINK, "options": {"colour": "red"}}, 422, "invalid_request"),
+        ("PATCH", f"/jobs/{UNKNOWN}", {"state": "done"}, 422, "invalid_request"),
+        ("PATCH", f"/jobs/{UNKNOWN}", {"before": UNKNOWN, "to_front": True}, 422, "invalid_request"),
+        ("POST", "/info", {"url": LINK, "colour": "red"}, 422, "invalid_request"),
+        ("POST", "/cleanup", {"dry_run": True, "colour": "red"}, 422, "invalid_request"),
+        ("POST", "/cleanup", None, 400, "malformed_request"),
+        ("GET", "/jobs?colour=red", None, 422, "invalid_request"),
+        ("GET", "/jobs?cursor=red", None, 422, "invalid_cursor"),
+        ("POST", "/jobs", {"url": "ftp://127.0.0.1/x"}, 422, "invalid_url"),
+        ("POST", "/jobs", {"url": "http://10.0.0.1/x"}, 403, "url_blocked"),
+        ("POST", "/info", {"url": "http://10.0.0.1/x"}, 403, "url_blocked"),
+        ("POST", "/jobs", {"urls": ["x", "http://10.0.0.1/x"]}, 422, "all_rejected"),
+        ("POST", "/jobs", {"url": LINK, "options": {"folder": "../x"}}, 422, "option_rejected"),
+    ],
+)
+async def test_what_is_wrong_is_told_in_the_one_body(
+    face: Face, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    one_body(await face.client.request(method, path, json=body), status, code)
+    assert sum((await face.client.get("/jobs")).json()["counts"].values()) == 0
+
+
+@pytest.mark.parametrize(
+    "headers, content, status, code",
+    [
+        ({"Content-Type": "text/plain"}, b"{}", 415, "unsupported_media_type"),
+        ({"Content-Type": ""}, b"{}", 415, "unsupported_media_type"),
+        ({"Content-Type": "application/json"}, b" " * 2_200_000, 413, "body_too_large"),
+        ({"Host": "evil.example"}, b"{}", 421, "host_not_allowed"),
+        ({"Origin": "https://evil.example"}, b"{}", 403, "origin_not_allowed"),
+    ],
+)
+async def test_what_does_not_get_past_the_door_is_told_in_the_one_body(
+    face: Face, headers: dict[str, str], content: bytes, status: int, code: str
+) -> None:
+    one_body(await face.client.post("/jobs", headers=headers, content=content), status, code)
+
+
+async def test_the_methods_of_a_path_are_named_wholly(face: Face) -> None:
+    for path, allowed in [
+        ("/jobs", "GET, POST"),
+        (f"/jobs/{UNKNOWN}", "DELETE, GET, PATCH"),
+        (f"/jobs/{UNKNOWN}/file", "GET, HEAD"),
+        ("/health", "GET"),
+    ]:
+        refused = await face.client.put(path)
+        one_body(refused, 405, "method_not_allowed")
+        assert refused.headers["allow"] == allowed
+
+
+@pytest.mark.e2e
+def test_a_mistake_of_ours_is_told_to_the_log_and_not_to_the_client(tmp_path: Path) -> None:
+    with Program(tmp_path / "installation", allowed_endpoints="127.0.0.1:9") as server:
+        job = server.add(LINK, paused=True)
+        _damage(server.data / DATABASE_NAME)
+        broken = server.client.get(f"/jobs/{job['id']}")
+        one_body(broken, 500, "internal_error")
+        assert "secret" not in broken.text
+        one_body(server.client.get("/queue"), 503, "store_unavailable")
+        assert "ValidationError" in server.log()
+
+
+def _damage(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        # What no version of the program has ever written, and a table that has vanished.
+        database.execute("UPDATE jobs SET document = '{\"secret\": 1}'")
+        database.execute("DROP TABLE facts")
+
+
+async def test_a_patch_that_is_refused_changes_nothing(face: Face) -> None:
+    job = await face.job_in(State.QUEUED)
+    before = (await face.client.get(f"/jobs/{job.id}")).json()
+    patch = {"not_before": "2099-01-01T00:00:00Z", "before": UNKNOWN}
+    one_body(await face.client.patch(f"/jobs/{job.id}", json=patch), 404, "job_not_found")
+    assert (await face.client.get(f"/jobs/{job.id}")).json() == before
+
+
+async def test_a_key_whose_job_was_removed_says_that_it_is_gone(face: Face) -> None:
+    bodies: list[dict[str, Any]] = [{"url": LINK}, {"urls": [LINK, LINK]}]
+    for number, body in enumerate(bodies):
+        headers = {"Idempotency-Key": f"key-{number}"}
+        first = await face.client.post("/jobs", json=body, headers=headers)
+        assert first.status_code == 201
+        told = first.json()
+        for job in told.get("jobs", [told]):
+            assert (await face.client.delete(f"/jobs/{job['id']}")).status_code == 200
+        one_body(await face.client.post("/jobs", json=body, headers=headers), 410, "job_expired")
+
+
+def kinds(kind: type[MediaDownloaderError]) -> list[type[MediaDownloaderError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in kinds(child))]
+
+
+async def test_every_code_is_written_down_and_every_route_names_codes_that_exist(face: Face) -> None:
+    written = set(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", API_PAGE.read_text(), re.MULTILINE))
+    assert written == {(kind.code, str(kind.status)) for kind in kinds(errors.MediaDownloaderError)}
+    schema = (await face.client.get("/openapi.json")).json()
+    named = set()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                named |= {(code, status) for code in re.findall(r"`(\w+)`:", answer["description"])}
+    assert named <= written
+    assert {"job_not_found", "job_expired", "no_file", "url_blocked"} <= {code for code, _ in named}
