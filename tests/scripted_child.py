@@ -27,6 +27,12 @@ def main(spec: Spec, connection: socket.socket) -> int:
             _say(connection, report())
         case "raw":
             connection.sendall(bytes.fromhex(argument))
+        case "make":
+            name, content, rest = argument.split(" ")
+            work = Path(spec.workdir) / "work"
+            work.mkdir(exist_ok=True)
+            (work / name).write_bytes(bytes.fromhex(content))
+            connection.sendall(bytes.fromhex(rest))
         case "flood":
             connection.sendall(b"x" * int(argument) + b"\n")
         case "die":

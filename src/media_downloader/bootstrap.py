@@ -16,7 +16,7 @@ from media_downloader.job_log import JobLogs
 from media_downloader.library import Library
 from media_downloader.meters import Meters
 from media_downloader.netguard import Policy
-from media_downloader.overview import Overview
+from media_downloader.overview import Overview, OverviewDeps
 from media_downloader.ports import Engine, EventBus, JobStore
 from media_downloader.power import PowerRecord
 from media_downloader.reaper import Reaper
@@ -144,7 +144,7 @@ def bootstrap(settings: Settings, work_dir: Path | None = None) -> Container:
         scheduler=scheduler,
         reaper=Reaper(settings, store, bus, library, job_logs),
         service=service,
-        overview=Overview(settings, store, library, meters, tools),
+        overview=Overview(OverviewDeps(settings, store, library, meters, tools, zygote)),
         meters=meters,
         tools=tools,
         space=space,

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from media_downloader import __version__
+from media_downloader.downloader.process import Zygote
 from media_downloader.errors import BackendError, MediaDownloaderError
 from media_downloader.jobs.model import utc_now
 from media_downloader.jobs.state import RUNNING, State
@@ -43,15 +44,28 @@ class Health:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class OverviewDeps:
+    """Where the facts are."""
+
+    settings: Settings
+    store: JobStore
+    library: Library
+    meters: Meters
+    tools: Tools
+    zygote: Zygote
+
+
 class Overview:
     """Gathers facts; changes nothing."""
 
-    def __init__(self, settings: Settings, store: JobStore, library: Library, meters: Meters, tools: Tools) -> None:
-        self._settings = settings
-        self._store = store
-        self._library = library
-        self._meters = meters
-        self._tools = tools
+    def __init__(self, deps: OverviewDeps) -> None:
+        self._settings = deps.settings
+        self._store = deps.store
+        self._library = deps.library
+        self._meters = deps.meters
+        self._tools = deps.tools
+        self._zygote = deps.zygote
         self._versions = versions()
 
     async def health(self) -> Health:
@@ -63,6 +77,8 @@ class Overview:
         elif facts.free_bytes < self._settings.min_free_bytes:
             problems.append(f"The disk is nearly full: {facts.free_bytes} bytes are free.")
         problems.extend(tool.problem for tool in self._tools.all() if tool.problem and tool.needed)
+        if self._zygote.problem is not None:
+            problems.append(self._zygote.problem)
         counts: Mapping[State, int] = {}
         paused, reason, oldest = False, None, None
         try:

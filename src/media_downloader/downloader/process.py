@@ -92,6 +92,16 @@ class DownloadProcess:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def kill_group(self) -> None:
+        """End the process group without the zygote's help, for when that does not answer."""
+        self._killed = True
+        if self.pid is not None and self._exit_code is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        # Nobody will say that it is gone; what is left of the conversation is of no interest.
+        if self._writer is not None:
+            self._writer.close()
+
     async def wait(self) -> int | None:
         """Return the exit status once the whole group is gone; None when nobody could tell it."""
         await self._ended.wait()
@@ -151,6 +161,8 @@ class Zygote:
         self._control: socket.socket | None = None
         self._errors: IO[bytes] | None = None
         self._ready = False
+        #: Why no process can be started now; None while all is well.
+        self.problem: str | None = None
         self._started_at = float("-inf")
         self._starting = asyncio.Lock()
 
@@ -206,7 +218,12 @@ class Zygote:
         finally:
             theirs.close()
         process = DownloadProcess(ours)
-        await process.connect(spec)
+        try:
+            await process.connect(spec)
+        except BaseException:
+            # Whoever wanted it is gone: closing the connection ends it.
+            ours.close()
+            raise
         return process
 
     async def _ensure_ready(self) -> socket.socket:
@@ -235,8 +252,10 @@ class Zygote:
         except (TimeoutError, OSError):
             word = b""
         if word != b"ready":
-            raise DownloaderUnavailable(f"Download processes cannot be started. {self._last_words()}")
+            self.problem = f"Download processes cannot be started. {self._last_words()}"
+            raise DownloaderUnavailable(self.problem)
         self._ready = True
+        self.problem = None
 
     def _let_go(self) -> None:
         if self._control is not None:

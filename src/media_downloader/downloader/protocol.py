@@ -179,6 +179,13 @@ class Probed(Message):
     info: dict[str, Any] = Field(default_factory=dict)
 
 
+class NotStarted(Message):
+    """Said by the zygote when it could not fork: the machine is out of something, and no job is at fault."""
+
+    type: Literal["not_started"] = "not_started"
+    why: str
+
+
 class Exited(Message):
     """Said by the zygote when the process and its whole group are gone: always the last line, if anybody can say it."""
 
@@ -200,6 +207,7 @@ FromProcess = Annotated[
     | Finished
     | Failed
     | Probed
+    | NotStarted
     | Exited,
     Field(discriminator="type"),
 ]

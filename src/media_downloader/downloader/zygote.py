@@ -26,7 +26,7 @@ from media_downloader.downloader.process_tree import (
     limit_download_process,
     restore_signals,
 )
-from media_downloader.downloader.protocol import Exited, Logged, Spec, Started, encode
+from media_downloader.downloader.protocol import Exited, Logged, NotStarted, Spec, Started, encode
 from media_downloader.netguard import redact_line
 
 #: The length of a spec goes before it.
@@ -98,14 +98,25 @@ class Server:
             return False
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
-            told = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that it listens to
-            pid = os.fork()
+            try:
+                told = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that it listens to
+                pid = os.fork()
+            except OSError as error:
+                # No memory, no process numbers, no room for a file: the downloads that run are not to pay for it.
+                self._refuse(connection, f"No download process could be started: {error.strerror}.")
+                continue
             if pid == 0:
                 self._be_child(connection, told)
             forked = Forked(pid, connection, told)
             self._forked[connection.fileno()] = forked
             self._poll.register(connection, select.POLLRDHUP)
         return True
+
+    @staticmethod
+    def _refuse(connection: socket.socket, why: str) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(encode(NotStarted(why=why)) + encode(Exited(code=os.EX_OSERR)))
+        connection.close()
 
     def _be_child(self, connection: socket.socket, told: IO[bytes]) -> None:
         """Become a download process. Never returns."""

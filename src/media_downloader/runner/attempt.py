@@ -12,7 +12,7 @@ import structlog
 from media_downloader.downloader.process import DownloadProcess
 from media_downloader.downloader.protocol import Failed, FinishRecording, Spec, Task
 from media_downloader.errors import DownloaderUnavailable, LeaseLost, StoreUnavailable
-from media_downloader.jobs.model import FailureKind, Job, JobEvent
+from media_downloader.jobs.model import FailureKind, Job, JobEvent, Progress
 from media_downloader.jobs.state import Signal, State
 from media_downloader.ports import Change, JobQuery
 from media_downloader.runner.conversation import Conversation
@@ -40,6 +40,11 @@ class Attempt:
         self._began = time.monotonic()
         self._notes: deque[str] = deque(maxlen=500)
         self._finish_by: float | None = None
+        self._workdir: Path | None = None
+        self._preparing: asyncio.Future[Path] | None = None
+        self._process: DownloadProcess | None = None
+        #: What this attempt itself has fetched, as its process last said.
+        self.progress = Progress()
         #: Set once the result is being published: from there on the job is done, whatever is asked.
         self.publishing = False
 
@@ -59,17 +64,44 @@ class Attempt:
 
     async def run(self) -> Ending:
         """Run until the process has had its last word, or a wish or a loss ends it. The process is dead afterwards."""
-        workdir = await self._prepare_workdir()
+        working = asyncio.create_task(self._work())
+        watching = asyncio.create_task(self._watch())
+        try:
+            done, _ = await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if self.publishing and working not in done:
+                # The wish came in the very moment in which the result was found whole: it is published.
+                await asyncio.wait({working})
+                done = {working}
+            ending = (working if working in done else watching).result()
+            if self._finish_by is not None and ending.change is None:
+                # Nothing playable came of the recording that was asked to end: what there is stays for a resume.
+                ending = Ending(change=Change(State.PAUSED))
+        finally:
+            if self._process is not None:
+                self._process.kill()
+            for task in (working, watching):
+                task.cancel()
+            await asyncio.gather(working, watching, return_exceptions=True)
+            await self._await_ends()
+        if ending.change is not None and ending.change.to is State.CANCELED and self._workdir is not None:
+            await asyncio.to_thread(self._deps.library.remove_workdir, self._workdir.name)
+        return ending
+
+    async def _work(self) -> Ending:
+        """Prepare the folder, have a process forked and listen to it."""
+        self._preparing = asyncio.ensure_future(self._prepare_workdir())
+        # What happens to the folder happens in a thread, which no cancellation stops: it is waited for instead.
+        workdir = await asyncio.shield(self._preparing)
         log.info(f"Starting job {self.job.id} - Download directory: {workdir}", attempt=self.job.attempt)
         conversation = Conversation(self._deps, self, workdir)
         told_before = await conversation.recall()
         if told_before is not None:
             return told_before
         try:
-            process = await self._deps.zygote.spawn(self._spec(workdir))
+            self._process = await self._deps.zygote.spawn(self._spec(workdir))
+            return await conversation.listen(self._process)
         except DownloaderUnavailable as error:
-            return Ending(crashed=True, last_lines=[error.detail])
-        return await self._supervise(process, conversation)
+            return Ending(not_started=error.detail)
 
     async def settle(self, job: Job) -> None:
         """Do what follows from the verdict on disk: the work folder goes, or keeps a record of the job."""
@@ -93,11 +125,14 @@ class Attempt:
         """Write the lines that were noted since the last flush."""
         lines = list(self._notes)
         self._notes.clear()
-        await asyncio.to_thread(self._deps.job_logs.append, self.job.id, lines)
+        try:
+            await asyncio.to_thread(self._deps.job_logs.append, self.job.id, lines)
+        except OSError as error:
+            # A log that cannot be written is no reason to lose a download.
+            log.warning("The job's log cannot be written", job_id=self.job.id, error=error.strerror)
 
     async def _prepare_workdir(self) -> Path:
         """Take the job's folder over under a new name, so that a zombie's path is gone, or make one."""
-        self._workdir: Path | None = None
         library = self._deps.library
         workdir = await asyncio.to_thread(library.prepare_workdir, self.job.id, self.job.workdir)
         self._workdir = workdir
@@ -124,32 +159,23 @@ class Attempt:
             max_size_bytes=min(limits, default=None),
         )
 
-    async def _supervise(self, process: DownloadProcess, conversation: Conversation) -> Ending:
-        listening = asyncio.create_task(conversation.listen(process))
-        watching = asyncio.create_task(self._watch(process))
-        try:
-            done, _ = await asyncio.wait({listening, watching}, return_when=asyncio.FIRST_COMPLETED)
-            ending = (listening if listening in done else watching).result()
-            if self._finish_by is not None and ending.change is None:
-                # Nothing playable came of the recording that was asked to end: what there is stays for a resume.
-                ending = Ending(change=Change(State.PAUSED))
-        finally:
-            process.kill()
-            for task in (listening, watching):
-                task.cancel()
-            await asyncio.gather(listening, watching, return_exceptions=True)
-            await self._await_death(process)
-        if ending.change is not None and ending.change.to is State.CANCELED:
-            await asyncio.to_thread(self._deps.library.remove_workdir, self.job.workdir or "")
-        return ending
+    async def _await_ends(self) -> None:
+        """Wait until nothing touches the folder any more: no thread that prepares it and no process."""
+        if self._preparing is not None:
+            await asyncio.gather(self._preparing, return_exceptions=True)
+        process = self._process
+        if process is None:
+            return
+        for _ in range(2):
+            try:
+                await asyncio.wait_for(asyncio.shield(process.wait()), DEATH_SECONDS)
+                return
+            except TimeoutError:
+                # The zygote did not do it: it may be stopped itself.
+                process.kill_group()
+        log.error("A download process does not die", job_id=self.job.id, pid=process.pid)
 
-    async def _await_death(self, process: DownloadProcess) -> None:
-        try:
-            await asyncio.wait_for(asyncio.shield(process.wait()), DEATH_SECONDS)
-        except TimeoutError:
-            log.error("A download process does not die", job_id=self.job.id, pid=process.pid)
-
-    async def _watch(self, process: DownloadProcess) -> Ending:
+    async def _watch(self) -> Ending:
         """Renew the lease, look for wishes and for room on the disk; return when one of them ends the attempt."""
         lease_seconds = self._deps.settings.lease_seconds
         renewed_at = time.monotonic()
@@ -169,7 +195,7 @@ class Attempt:
             await self.flush_notes()
             if self.publishing:
                 continue
-            if signal is not None and (ending := await self._obey(signal, process)) is not None:
+            if signal is not None and (ending := await self._obey(signal)) is not None:
                 return ending
             if self._deps.space.is_low() and self.job.state is not State.EXTRACTING:
                 return Ending(failed=_disk_low(self._deps.space.free_bytes()))
@@ -180,17 +206,17 @@ class Attempt:
             raise LeaseLost("Another attempt holds the job.", attempt=job.attempt)
         return job.signal
 
-    async def _obey(self, signal: Signal, process: DownloadProcess) -> Ending | None:
+    async def _obey(self, signal: Signal) -> Ending | None:
         """Return how the wish ends the attempt; None while a live recording is finishing its file."""
         if signal is Signal.CANCEL:
             return Ending(change=Change(State.CANCELED, {"workdir": None, "failure": None}))
         recording = self.job.media.is_live and self.job.state in {State.DOWNLOADING, State.PROCESSING}
-        if not recording:
+        if not recording or self._process is None:
             return Ending(change=Change(State.PAUSED))
         now = time.monotonic()
         if self._finish_by is None:
             self._finish_by = now + FINISH_RECORDING_SECONDS
-            await process.send(FinishRecording())
+            await self._process.send(FinishRecording())
         return Ending(change=Change(State.PAUSED)) if now > self._finish_by else None
 
     async def _cancel_children(self) -> None:

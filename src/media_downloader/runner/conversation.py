@@ -17,11 +17,12 @@ from media_downloader.downloader.protocol import (
     Logged,
     MediaFound,
     Notice,
+    NotStarted,
     Planned,
     Progressed,
     StateChanged,
 )
-from media_downloader.errors import MediaDownloaderError
+from media_downloader.errors import DownloaderUnavailable, MediaDownloaderError
 from media_downloader.jobs.model import (
     FailureKind,
     Job,
@@ -87,6 +88,8 @@ class Conversation:
             return Ending(failed=self._failed)
         if self._finished is not None:
             return await self._conclude(self._finished)
+        if process.pid is None:
+            raise DownloaderUnavailable("A download process ended before it had begun.")
         return Ending(crashed=True, last_lines=list(process.last_lines))
 
     async def _take(self, message: FromProcess, process: DownloadProcess) -> None:
@@ -107,6 +110,8 @@ class Conversation:
                 await self._attempt.save(Change(facts={"notices": notices}))
             case Logged(level=level, text=text):
                 self._attempt.note(text if level in {"debug", "info"} else f"{level}: {text}")
+            case NotStarted(why=why):
+                raise DownloaderUnavailable(why)
             case Finished():
                 self._finished = message
             case Failed():
@@ -124,6 +129,7 @@ class Conversation:
 
     async def _progressed(self, progress: Progress) -> None:
         deps, job = self._deps, self._attempt.job
+        self._attempt.progress = progress
         deps.meters.progressed(job.id, progress)
         if self._planned is not None and self._planned.total_bytes is not None:
             left = self._planned.total_bytes - progress.downloaded_bytes

@@ -21,7 +21,8 @@ from media_downloader.netguard import Policy
 from media_downloader.ports import Change, Claim, EventBus, JobStore
 from media_downloader.runner.attempt import Attempt
 from media_downloader.runner.ending import Ending
-from media_downloader.runner.verdict import RetryPolicy, Verdict, judge_crash, judge_failure
+from media_downloader.runner.strikes import Strikes
+from media_downloader.runner.verdict import RetryPolicy, Verdict, judge_crash, judge_failure, judge_not_started
 from media_downloader.settings import Settings
 from media_downloader.space import SpaceLedger
 
@@ -48,6 +49,7 @@ class RunnerDeps:
     distrust_tail: bool = False
     #: Jobs that ran once already since the start: only their first attempt distrusts what it finds.
     trusted: set[str] = field(default_factory=set)
+    strikes: Strikes = field(default_factory=Strikes)
 
 
 class Runner:
@@ -76,7 +78,11 @@ class Runner:
         except MediaDownloaderError as error:
             # The lease runs out and the job goes back to the queue: nothing can be written to the store now.
             log.error("Attempt could not be written down", job_id=job.id, error=error.code, detail=error.detail)
+        except OSError as error:
+            # Whatever follows from the verdict on the disk can wait for housekeeping; the verdict itself is written.
+            log.error("The work folder could not be settled", job_id=job.id, error=error.strerror)
         finally:
+            self._deps.trusted.add(job.id)
             self._deps.space.release(job.id)
             self._deps.meters.stopped(job.id)
 
@@ -105,7 +111,7 @@ class Runner:
         except (LibraryError, OSError) as error:
             refused = _of_the_disk(error)
             log.warning("Attempt failed on the disk", job_id=job.id, message=refused.message)
-            await self._apply(attempt, judge_failure(attempt.job, refused, utc_now(), self._retry_policy()))
+            await self._apply(attempt, self._judge(attempt, refused))
         except Exception as error:
             log.exception("Attempt failed inside the runner", job_id=job.id)
             crash = judge_crash(attempt.job, [f"{type(error).__name__}: {error}"], utc_now(), self._retry_policy())
@@ -124,13 +130,15 @@ class Runner:
             lines = list(ending.last_lines)
             await self._apply(attempt, judge_crash(job, lines, utc_now(), self._retry_policy()))
         elif ending.failed is not None:
-            await self._apply(attempt, judge_failure(job, ending.failed, utc_now(), self._retry_policy()))
+            await self._apply(attempt, self._judge(attempt, ending.failed))
+        elif ending.not_started is not None:
+            await self._apply(attempt, judge_not_started(job, ending.not_started, utc_now()))
         elif ending.change is not None:
             changed = await self._deps.store.change(job.id, attempt.fenced(ending.change))
-            self._deps.trusted.add(job.id)
-            await attempt.settle(changed)
             await self._publish(changed)
+            await attempt.settle(changed)
             if changed.state is State.DONE:
+                self._deps.strikes.clear(job.site)
                 self._deps.meters.job_seconds.observe(attempt.age_seconds())
                 self._deps.meters.finished_jobs.labels(State.DONE.value).inc()
             log.info("Job ended its attempt", job_id=job.id, state=str(changed.state))
@@ -141,13 +149,15 @@ class Runner:
         if verdict.pauses_queue and deps.space.is_low():
             await self.pause_for_disk()
         if verdict.cooldown is not None:
+            site, until = verdict.cooldown.site, verdict.cooldown.until
+            deps.strikes.note(site, deps.strikes.number(site, utc_now()), until)
             await deps.store.set_cooldown(verdict.cooldown)
         job = await deps.store.change(attempt.job.id, verdict.change)
         if job.state is State.ERROR:
             deps.meters.finished_jobs.labels(State.ERROR.value).inc()
         attempt.note(f"{verdict.failure.kind}: {verdict.failure.message}")
-        await attempt.settle(job)
         await self._publish(job)
+        await attempt.settle(job)
         log.warning(
             "Job attempt failed",
             job_id=job.id,
@@ -156,6 +166,11 @@ class Runner:
             state=str(job.state),
             retry_at=str(verdict.failure.retry_at) if verdict.failure.retry_at else None,
         )
+
+    def _judge(self, attempt: Attempt, refused: Failed) -> Verdict:
+        now = utc_now()
+        job = attempt.job.model_copy(update={"progress": attempt.progress})
+        return judge_failure(job, refused, now, self._retry_policy(), self._deps.strikes.number(job.site, now))
 
     async def pause_for_disk(self) -> None:
         """Let nothing more start until there is room; says so once."""

@@ -12,6 +12,10 @@ from media_downloader.jobs.state import State
 from media_downloader.ports import Change
 from media_downloader.settings import Settings
 
+#: A site that asks to slow down is waited for so many times more often than a line that breaks: no job is at fault.
+SITE_PATIENCE = 4
+#: After this long it is tried again whether download processes can be started.
+NOT_STARTED_SECONDS = 10.0
 #: An attempt that fetched so much more than the ones before it has made headway: its failure is not "in a row".
 HEADWAY_BYTES = 1024 * 1024
 #: Failures of the line and the server; what is wrong with the content itself does not get better by headway.
@@ -63,32 +67,37 @@ class Verdict:
     pauses_queue: bool = False
 
 
-def judge_failure(job: Job, failed: Failed, now: datetime, policy: RetryPolicy) -> Verdict:
-    """Decide between another attempt and the end, by the kind of failure and by how often it was retried."""
+def judge_failure(job: Job, failed: Failed, now: datetime, policy: RetryPolicy, strike: int = 1) -> Verdict:
+    """Decide between another attempt and the end, by the kind of failure and by how often it was retried.
+
+    ``job.progress`` is that of the attempt that failed. ``strike``: which refusal in a row of the job's site this is,
+    for failures that concern a whole site; the wait grows with it and not with the single job's retries.
+    """
     if failed.kind is FailureKind.DISK_FULL:
         return _wait_for_disk(job, failed, now, policy)
     retry = 1 if _made_headway(job, failed) else job.retries + 1
-    transient = failed.kind in TRANSIENT
-    if not transient or retry > policy.max_retries:
+    transient, site_wide = failed.kind in TRANSIENT, failed.kind in SITE_WIDE
+    retries = policy.max_retries * (SITE_PATIENCE if site_wide else 1)
+    if not transient or retry > retries:
         failure = Failure(
             kind=failed.kind,
             message=failed.message,
             hint=failed.hint,
-            retry=min(retry, policy.max_retries) if transient else 0,
-            retries=policy.max_retries if transient else 0,
+            retry=min(retry, retries) if transient else 0,
+            retries=retries if transient else 0,
         )
         return Verdict(Change(State.ERROR, {"failure": failure}, attempt=job.attempt), failure)
-    retry_at = now + timedelta(seconds=policy.delay(retry, failed.retry_after_seconds))
+    retry_at = now + timedelta(seconds=policy.delay(strike if site_wide else retry, failed.retry_after_seconds))
     failure = Failure(
         kind=failed.kind,
         message=failed.message,
         hint=failed.hint,
         retry_at=retry_at,
         retry=retry,
-        retries=policy.max_retries,
+        retries=retries,
     )
     facts = {"failure": failure, "ready_at": retry_at, "retries": retry, "crashes": 0}
-    cooldown = Cooldown(site=job.site, until=retry_at, reason=failed.message) if failed.kind in SITE_WIDE else None
+    cooldown = Cooldown(site=job.site, until=retry_at, reason=failed.message) if site_wide else None
     return Verdict(Change(State.QUEUED, facts, attempt=job.attempt), failure, cooldown)
 
 
@@ -127,6 +136,14 @@ def judge_crash(job: Job, last_lines: list[str], now: datetime, policy: RetryPol
     )
     facts = {"failure": failure, "ready_at": retry_at, "crashes": crashes}
     return Verdict(Change(State.QUEUED, facts, attempt=job.attempt), failure)
+
+
+def judge_not_started(job: Job, why: str, now: datetime) -> Verdict:
+    """Put a job back that no process could be started for; that is the server's fault and counts for no job."""
+    retry_at = now + timedelta(seconds=NOT_STARTED_SECONDS)
+    hint = "The server is tried again by itself; see its log."
+    failure = Failure(kind=FailureKind.CRASHED, message=why[:1000], hint=hint, retry_at=retry_at)
+    return Verdict(Change(State.QUEUED, {"failure": failure, "ready_at": retry_at}, attempt=job.attempt), failure)
 
 
 def _wait_for_disk(job: Job, failed: Failed, now: datetime, policy: RetryPolicy) -> Verdict:

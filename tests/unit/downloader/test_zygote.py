@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -18,26 +19,21 @@ from media_downloader.downloader.protocol import (
     FromProcess,
     Logged,
     Notice,
+    NotStarted,
     Spec,
     Started,
     Task,
     encode,
 )
 from media_downloader.errors import DownloaderUnavailable
-from tests.program import ROOT, alive, wait_until
-
-
-class ScriptedZygote(Zygote):
-    """The real zygote, whose processes find the tests."""
-
-    def _environment(self) -> dict[str, str]:
-        return {**super()._environment(), "PYTHONPATH": str(ROOT)}
+from tests.program import alive, wait_until
+from tests.scripted_zygote import ScriptedZygote
 
 
 @pytest.fixture
 async def zygote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedZygote]:
     monkeypatch.setenv("MEDIA_DOWNLOADER_SECRET", "do-not-tell")
-    made = ScriptedZygote(tmp_path / "zygote", "tests.scripted_child")
+    made = ScriptedZygote(tmp_path / "zygote")
     made.start()
     yield made
     await made.stop()
@@ -85,6 +81,7 @@ async def test_a_process_is_born_alone_and_with_nothing_of_the_server(zygote: Zy
     assert found["core_bytes"] == 0
     assert found["open_files"] <= 1024
     assert 1000 < found["file_bytes"] < 100_000_000
+    await process.wait()
 
 
 async def test_the_end_of_a_process_is_its_last_line(zygote: Zygote) -> None:
@@ -211,3 +208,39 @@ async def test_nothing_is_started_once_the_server_stops(zygote: Zygote) -> None:
     await zygote.stop()
     with pytest.raises(DownloaderUnavailable):
         await spawn(zygote, "exit 0")
+
+
+async def test_a_zygote_that_cannot_fork_says_so_and_keeps_what_runs(zygote: ScriptedZygote) -> None:
+    running = await spawn(zygote, "wait")
+    await told(running)
+    assert zygote._process is not None
+    _, hard = resource.prlimit(zygote._process.pid, resource.RLIMIT_NOFILE)
+    # One descriptor is left, for the connection, and none for what a new process would say as it dies.
+    taken = {int(name) for name in os.listdir(f"/proc/{zygote._process.pid}/fd")}  # noqa: PTH208
+    spare = [number for number in range(1024) if number not in taken]
+    resource.prlimit(zygote._process.pid, resource.RLIMIT_NOFILE, (spare[1], hard))
+    try:
+        refused = await words(await spawn(zygote, "exit 0"))
+    finally:
+        resource.prlimit(zygote._process.pid, resource.RLIMIT_NOFILE, (1024, hard))
+    assert any(isinstance(message, NotStarted) for message in refused)
+    assert running.pid is not None
+    assert alive(running.pid)
+    assert (await words(await spawn(zygote, "exit 0")))[-1] == Exited(code=0)
+    running.kill()
+    await running.wait()
+
+
+async def test_a_process_dies_also_when_the_zygote_does_not_answer(zygote: ScriptedZygote) -> None:
+    process = await spawn(zygote, "start")
+    pids = (await told(process))["pids"]
+    assert zygote._process is not None
+    os.kill(zygote._process.pid, signal.SIGSTOP)
+    try:
+        process.kill()
+        process.kill_group()
+        await gone(*pids)
+        async with asyncio.timeout(5):
+            await process.wait()
+    finally:
+        os.kill(zygote._process.pid, signal.SIGCONT)

@@ -10,7 +10,8 @@ from media_downloader.downloader.failures import SITE_WIDE, TRANSIENT
 from media_downloader.downloader.protocol import Failed
 from media_downloader.jobs.model import FailureKind, Job
 from media_downloader.jobs.state import State
-from media_downloader.runner.verdict import RetryPolicy, judge_crash, judge_failure
+from media_downloader.runner.strikes import Strikes
+from media_downloader.runner.verdict import SITE_PATIENCE, RetryPolicy, judge_crash, judge_failure
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = RetryPolicy(
@@ -39,10 +40,11 @@ def failed(kind: FailureKind, retry_after_seconds: float | None = None) -> Faile
 
 @pytest.mark.parametrize("kind", sorted(TRANSIENT - {FailureKind.DISK_FULL}))
 def test_a_transient_failure_is_retried_later_and_says_when_and_which_of_how_many(kind: FailureKind) -> None:
-    verdict = judge_failure(a_job(retries=1), failed(kind), NOW, POLICY)
+    verdict = judge_failure(a_job(retries=1), failed(kind), NOW, POLICY, strike=2)
     assert verdict.change.to is State.QUEUED
     assert verdict.change.attempt == 7
-    assert (verdict.failure.retry, verdict.failure.retries) == (2, 3)
+    patience = SITE_PATIENCE if kind in SITE_WIDE else 1
+    assert (verdict.failure.retry, verdict.failure.retries) == (2, 3 * patience)
     assert verdict.failure.retry_at == verdict.change.facts["ready_at"] == NOW + timedelta(seconds=4)
 
 
@@ -98,3 +100,28 @@ def test_a_crash_is_tried_again_until_the_job_is_taken_for_poison() -> None:
     assert verdict.change.to is State.ERROR
     assert verdict.failure.kind is FailureKind.CRASHED
     assert "Segmentation fault" in verdict.failure.message
+
+
+def test_what_an_earlier_attempt_fetched_is_no_headway() -> None:
+    """The runner judges by what the failed attempt itself said; one that said nothing fetched nothing."""
+    job = a_job(retries=3, progress={"downloaded_bytes": 9_000_000, "resumed_from_bytes": 8_999_999})
+    assert judge_failure(job, failed(FailureKind.SERVER_ERROR), NOW, POLICY).change.to is State.ERROR
+
+
+def test_a_ban_of_a_site_is_waited_out_longer_each_time_whichever_job_meets_it() -> None:
+    strikes = Strikes()
+    waits = []
+    now = NOW
+    for number in range(6):
+        strike = strikes.number("example.org", now)
+        verdict = judge_failure(a_job(id=f"{number:032x}"), failed(FailureKind.RATE_LIMITED), now, POLICY, strike)
+        assert verdict.cooldown is not None
+        strikes.note("example.org", strike, verdict.cooldown.until)
+        # A second download of the site that is refused in the same moment is no second refusal.
+        assert strikes.number("example.org", now + timedelta(seconds=1)) == strike
+        waits.append((verdict.cooldown.until - now).total_seconds())
+        now = verdict.cooldown.until
+    assert waits == [2, 4, 8, 16, 32, 60]
+    strikes.clear("example.org")
+    assert strikes.number("example.org", now) == 1
+    assert strikes.number("elsewhere.org", now) == 1
