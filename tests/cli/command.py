@@ -12,6 +12,7 @@ import termios
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from tests.program import Program, alive, descendants, wait_until
 
@@ -61,6 +62,9 @@ def one_line(finished: Finished, code: int) -> str:
 class Get:
     """A running ``mdl get``, in a process group of its own as a shell would start it."""
 
+    #: Every command of this test, so that one that fails leaves none behind.
+    started: ClassVar[list["Get"]] = []
+
     def __init__(self, place: Program, *arguments: str, terminal: bool = False) -> None:
         place.folder.mkdir(parents=True, exist_ok=True)
         self._place = place
@@ -80,7 +84,8 @@ class Get:
             start_new_session=True,
         )
         self._seen: set[int] = {self.process.pid}
-        self._threads = []
+        self._threads: list[threading.Thread] = []
+        Get.started.append(self)
         if terminal:
             os.close(theirs)
             self._listen(self._ours)
@@ -108,9 +113,14 @@ class Get:
         self._threads[-1].start()
 
     @property
+    def raw(self) -> bytes:
+        """Everything that came to standard error, or to the terminal."""
+        return b"".join(self._shown)
+
+    @property
     def shown(self) -> str:
         """Everything that came to standard error, or to the terminal, without escape sequences."""
-        return _ESCAPES.sub("", b"".join(self._shown).decode(errors="replace"))
+        return _ESCAPES.sub("", self.raw.decode(errors="replace"))
 
     @property
     def paths(self) -> list[Path]:
@@ -124,6 +134,12 @@ class Get:
     def wait_bytes(self, at_least: int) -> None:
         """Return once so many bytes are on disk."""
         wait_until(lambda: kept_bytes(self._place) >= at_least, f"{at_least} bytes", LONGEST_SECONDS)
+
+    def terminate(self) -> int:
+        """Send SIGTERM, as a system does that shuts down; return the exit code."""
+        self.note_processes()
+        self.process.terminate()
+        return self.wait()
 
     def interrupt(self, *, group: bool) -> int:
         """Send SIGINT to the whole group, as Ctrl-C does, or to the command alone; return the exit code."""

@@ -79,6 +79,34 @@ def test_an_interrupt_pauses_and_the_same_command_goes_on_from_these_bytes(
     assert work_folders(place) == []
 
 
+def test_a_shutdown_pauses_too(place: Program, origin: Origin) -> None:
+    command = Get(place, origin.url("big.mp4", SLOW))
+    command.wait_bytes(4 * MEGABYTE)
+    assert command.terminate() == 143
+    assert "paused at " in command.shown
+    assert kept_bytes(place) >= 4 * MEGABYTE
+
+
+def test_links_that_were_done_before_the_interrupt_or_beside_a_failure_are_not_fetched_again(
+    place: Program, origin: Origin
+) -> None:
+    small, big, gone = origin.url("small.mp4"), origin.url("big.mp4", SLOW), origin.url("nothing.mp4")
+    first = Get(place, small, big)
+    wait_until(lambda: first.paths, "the small one to be done")
+    first.wait_bytes(4 * MEGABYTE)
+    assert first.interrupt(group=True) == 130
+
+    second = run(place, "get", small, big, gone)
+    assert second.returncode == 1
+    assert second.stdout.splitlines() == [str(place.downloads / name) for name in ("small.mp4", "big.mp4")]
+    assert run(place, "get", small, big, gone).stdout == second.stdout
+    assert place.published() == ["big.mp4", "small.mp4"]
+
+    # At its end a command is forgotten: asked again, it downloads again, beside the file that is there.
+    assert told(run(place, "get", small, big)) == second.stdout
+    assert told(run(place, "get", small)) == f"{place.downloads / 'small (2).mp4'}\n"
+
+
 def test_a_killed_get_leaves_bytes_that_the_next_one_goes_on_from(place: Program, origin: Origin, media: Media) -> None:
     url = origin.url("big.mp4", SLOW)
     first = Get(place, url)
@@ -177,7 +205,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(place: Program, origin: Ori
 
 
 def test_in_a_terminal_each_job_has_a_bar_and_then_a_line(place: Program, origin: Origin) -> None:
-    origin.page("page.html", "<title>A t\x1b[31mtle</title><video src='small.mp4'></video>")
+    origin.page("page.html", "<title>A \x1b]0;owned\x07title</title><video src='small.mp4'></video>")
     command = Get(place, origin.url("big.mp4", "rate=20000000"), origin.url("page.html"), terminal=True)
     assert command.wait() == 0
     shown = command.shown
@@ -185,6 +213,8 @@ def test_in_a_terminal_each_job_has_a_bar_and_then_a_line(place: Program, origin
     assert " of 50.5 MiB" in shown
     assert "video" in shown
     assert "✓ big  50.5 MiB" in shown
+    assert "]0;owned" in shown
+    assert b"\x1b]0" not in command.raw
     assert shown.rstrip().endswith(".mp4")
     assert str(place.downloads / "big.mp4") in shown
 

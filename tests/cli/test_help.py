@@ -40,7 +40,7 @@ def test_help_names_what_there_is(tmp_path: Path, arguments: tuple[str, ...], na
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("downlaod",), "No such command 'downlaod'"),
+        (("fetch",), "No such command 'fetch'"),
         (("jobs", "stop", "abcd"), "No such command 'stop'"),
         (("get",), "Missing argument 'URL...'"),
         (("get", "--quality", "best", "http://x.example/"), "No such option: --quality"),

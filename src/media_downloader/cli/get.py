@@ -92,10 +92,10 @@ class _Session:
             # Failed downloads that nobody came back for go, with their bytes.
             await self._container.reaper.cleanup(dry_run=False)
             await self._container.scheduler.start()
-            if not await self._follow(ids):
-                await self._pause(ids)
+            if not await self._follow(ids) and not await self._pause(ids):
                 return self._interrupted_code()
-            await self._forget(ids)
+            if not self._failed:
+                await self._forget(ids)
         finally:
             await self._container.stop()
         return FAILED if self._failed else 0
@@ -132,7 +132,7 @@ class _Session:
     async def _job_for(self, url: str) -> str | None:
         """Return the job for a link: one that was begun before goes on. None for a link that is refused."""
         try:
-            known = await self._unfinished(check_url(url, self._container.policy))
+            known = await self._begun(check_url(url, self._container.policy))
             if known is None:
                 outcome = await self._service.add(AddRequest([url], self._options))
                 return outcome.jobs[0].id
@@ -143,16 +143,18 @@ class _Session:
             self._screen.say(f"refused: {plain(url)}")
             self._screen.say(f"  {error.code}: {plain(error.detail)}")
             return None
-        # A playlist can need both: entries that were paused, and entries that failed.
+        # A playlist can need both: entries that were paused, and entries that failed. What is done stays so as long as
+        # its file is there: it belongs to a command that had more links than this one.
         for action in (Action.RESUME, Action.RETRY):
             with contextlib.suppress(MediaDownloaderError):
                 await self._service.act(known.id, action)
-        if known.progress.percent:
+        if known.progress.percent and known.state is not State.DONE:
             self._screen.say(f"Resuming at {known.progress.percent:.0f} %: {name_of(known)}")
         return known.id
 
-    async def _unfinished(self, url: str) -> Job | None:
-        states = [state for state in State if state not in {State.DONE, State.CANCELED}]
+    async def _begun(self, url: str) -> Job | None:
+        """Return the job that an earlier command, not at its end yet, has for a link with these options."""
+        states = [state for state in State if state is not State.CANCELED]
         async for view in self._all(JobQuery(states=states, limit=500)):
             job = view.job
             if job.url == url and job.options == self._options and job.parent_id is None:
@@ -171,10 +173,9 @@ class _Session:
                 await self._service.act(job_id, Action.PAUSE)
 
     async def _forget(self, ids: Collection[str]) -> None:
-        """What is done leaves the database; only what can be resumed is of use later."""
+        """Leave nothing of a command that is at its end: asked again, it downloads again."""
         for job_id in ids:
-            if (await self._service.get(job_id)).job.state is State.DONE:
-                await self._service.remove(job_id, files=False)
+            await self._service.remove(job_id, files=False)
 
     async def _all(self, query: JobQuery) -> AsyncIterator[JobView]:
         while True:
@@ -262,7 +263,8 @@ class _Session:
 
     # --- stopping -----------------------------------------------------------------------------------------------
 
-    async def _pause(self, ids: list[str]) -> None:
+    async def _pause(self, ids: list[str]) -> bool:
+        """Pause the jobs and wait until nothing runs; True when all of them came to their end before that."""
         self._interrupted.clear()
         recording = False
         for job_id in ids:
@@ -274,9 +276,16 @@ class _Session:
             async with asyncio.timeout(RECORDING_SECONDS if recording else PAUSE_SECONDS):
                 while await self._any_runs() and not await self._pause_looking():
                     pass
-        for job_id in ids:
-            self._screen.paused((await self._service.get(job_id)).job)
+        views = [await self._service.get(job_id) for job_id in ids]
+        for view in views:
+            if view.job.state in FINISHED:
+                await self._show(view)
+            else:
+                self._screen.paused(view.job)
+        if all(view.job.state in FINISHED for view in views):
+            return True
         self._screen.say("Nothing is lost: the same command goes on from here.")
+        return False
 
     async def _any_runs(self) -> bool:
         return bool((await self._service.find(JobQuery(tuple(RUNNING), limit=1)))[0])

@@ -124,7 +124,7 @@ class Screen:
             "eta": duration(progress.eta_seconds),
             "phase": _phase(job),
         }
-        # A bar without an end moves to and fro: right for work of unknown length, wrong for waiting.
+        # A bar without an end keeps moving: right for work of unknown length, wrong for waiting.
         total = progress.total_bytes if job.state is not State.QUEUED else progress.total_bytes or 1
         self._update(job.id, job, progress.downloaded_bytes, total, **fields)
 
