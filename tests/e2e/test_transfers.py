@@ -263,3 +263,11 @@ def test_the_download_process_is_told_nothing_of_the_server(program: Start, orig
         assert f"socket:[{inode}]" not in {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     server.act(job_id, "cancel")
     wait_until(lambda: server.get(job_id)["state"] == "canceled", "the cancel", 5)
+
+
+def test_a_server_that_breaks_down_for_good_ends_the_job_however_much_had_come(server: Program, origin: Origin) -> None:
+    """What an earlier attempt fetched is no headway of the later ones."""
+    job = failed(server, origin.url("big.mp4", "cut=4000000,status=503,first=3,times=1000"))
+    assert job["failure"]["kind"] == "server_error"
+    assert (job["failure"]["retry"], job["failure"]["retries"]) == (2, 2)
+    assert job["attempt"] <= 4
