@@ -117,8 +117,8 @@ def documented(*kinds: type[errors.MediaDownloaderError]) -> dict[int | str, dic
     kind: type[errors.MediaDownloaderError]
     for kind in (*kinds, *everywhere):
         entry = found.setdefault(kind.status, {"model": ErrorBody, "description": "", "content": {}})
-        said = (kind.__doc__ or "").splitlines()[0]
+        said = (kind.__doc__ or "").splitlines()[0].replace("``", "`").rstrip(".")
         entry["description"] = "; ".join(filter(None, (entry["description"], f"`{kind.code}`: {said}")))
         examples = entry["content"].setdefault("application/json", {}).setdefault("examples", {})
-        examples[kind.code] = {"value": {"error": kind.code, "detail": said}}
+        examples[kind.code] = {"value": {"error": kind.code, "detail": f"{said}."}}
     return found

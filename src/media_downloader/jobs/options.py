@@ -33,28 +33,41 @@ Number = BeforeValidator(_a_number)
 
 
 class JobOptions(BaseModel):
-    """Options of one job. Everything has a default; a field that is not known is refused.
+    """Options of one job. Everything has a default; a field that is not known is refused."""
 
-    Only what is listed here can reach yt-dlp, and ``downloader/options.py`` says how: nothing in it runs a
-    command, reads a local file, writes outside the work folder or loads a plugin.
-    """
+    # Only what is listed here can reach yt-dlp, and ``downloader/options.py`` says how: nothing in it runs a
+    # command, reads a local file, writes outside the work folder or loads a plugin.
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    preset: Preset = Preset.BEST
-    #: A yt-dlp format expression; wins over the preset's.
-    format: str | None = Field(default=None, min_length=1, max_length=500)
-    #: Languages of subtitles to fetch beside the media ("en", "de", "en.*"); automatic captions not included.
-    subtitles: tuple[LanguageTag, ...] = Field(default=(), max_length=20)
-    #: yt-dlp output template for the name of the published file, without a folder.
-    output_template: str | None = Field(default=None, min_length=1, max_length=500)
-    #: Folder below the downloads folder, with forward slashes.
-    folder: str | None = Field(default=None, min_length=1, max_length=500)
-    #: A file larger than this is refused, whatever the server announced.
-    max_size_bytes: Annotated[int, Field(ge=1, le=2**50), Number] | None = None
-    #: Take the playlist that the link is in rather than the one entry that it names.
-    playlist: StrictBool | None = None
-    #: Most entries taken from a playlist.
-    playlist_limit: Annotated[int, Field(ge=1, le=10_000), Number] | None = None
-    #: Compute the SHA-256 of each published file.
-    checksum: StrictBool = False
+    preset: Preset = Field(default=Preset.BEST, description="A named choice of format.")
+    format: str | None = Field(
+        default=None, min_length=1, max_length=500, description="A yt-dlp format expression; wins over the preset's."
+    )
+    subtitles: tuple[LanguageTag, ...] = Field(
+        default=(),
+        max_length=20,
+        description='Languages of subtitles to fetch beside the media ("en", "de", "en.*"), without automatic ones.',
+    )
+    output_template: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="yt-dlp output template for the name of the published file, without a folder.",
+    )
+    folder: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="Folder below the downloads folder, with forward slashes.",
+    )
+    max_size_bytes: Annotated[int, Field(ge=1, le=2**50), Number] | None = Field(
+        default=None, description="A file larger than this is refused, whatever the server announced."
+    )
+    playlist: StrictBool | None = Field(
+        default=None, description="Take the playlist that the link is in rather than the one entry that it names."
+    )
+    playlist_limit: Annotated[int, Field(ge=1, le=10_000), Number] | None = Field(
+        default=None, description="Most entries taken from a playlist."
+    )
+    checksum: StrictBool = Field(default=False, description="Compute the SHA-256 of each published file.")

@@ -7,6 +7,11 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 
+/** Prose with `code` in it. */
+const prose = (tag, attributes, text) =>
+  make(tag, attributes, ...text.replaceAll("**", "").split(/(`+[^`]+`+)/).map((part) =>
+    part.startsWith("`") ? make("code", { textContent: part.replaceAll("`", "") }) : part));
+
 const resolve = (api, schema) => {
   if (!schema) return {};
   if (schema.$ref) return resolve(api, schema.$ref.split("/").slice(1).reduce((found, key) => found[key], api));
@@ -28,19 +33,40 @@ const example = (api, schema, depth = 0) => {
   return { array: [], string: "", integer: 0, number: 0, boolean: false }[found.type] ?? null;
 };
 
-const shape = (api, schema) => {
+/** The values that a schema takes, in few words. */
+const kind = (api, schema) => {
   const found = resolve(api, schema);
-  const rows = Object.entries(found.properties ?? {}).map(([name, property]) => {
+  if (found.anyOf) return found.anyOf.map((one) => kind(api, one)).join(" or ");
+  if (found.enum) return found.enum.join(" | ");
+  if (found.type === "array") return `list of ${kind(api, found.items)}`;
+  return found.format ?? found.type ?? "";
+};
+
+/** A row for each field of an object; those of an object within it follow, by their path. */
+const fields = (api, schema, prefix = "") =>
+  Object.entries(resolve(api, schema).properties ?? {}).flatMap(([name, property]) => {
     const inner = resolve(api, property);
-    const options = (inner.anyOf ?? [inner]).map((one) => resolve(api, one));
-    const types = options.map((one) => one.title && one.properties ? one.title : one.enum ? one.enum.join(" | ") : one.type ?? "").join(" or ");
-    return make("tr", {}, make("td", { textContent: name }), make("td", { textContent: types }),
-      make("td", { className: "said", textContent: property.description ?? inner.description ?? "" }));
+    const nested = inner.properties ? fields(api, inner, `${prefix}${name}.`) : [];
+    const row = make("tr", {}, make("td", {}, make("code", { textContent: prefix + name })),
+      make("td", { textContent: nested.length ? "object" : kind(api, property) }),
+      prose("td", { className: "said" }, property.description ?? inner.description ?? ""));
+    return [row, ...nested];
   });
+
+const shape = (api, schema) => {
+  const rows = fields(api, schema);
   return rows.length ? make("table", {}, ...rows) : null;
 };
 
-const field = (labelText, control) => [make("label", { textContent: labelText }, control)];
+/** What an empty input stands for. */
+const hint = (api, schema) => {
+  const found = resolve(api, schema);
+  const fallback = found.default;
+  const said = kind(api, schema).replace(/ or null$/, "");
+  return fallback === undefined || fallback === null || fallback.length === 0 ? said : `${said}; ${fallback} when empty`;
+};
+
+const field = (label, control) => [make("label", {}, label, control)];
 
 const show = async (response, out) => {
   const type = response.headers.get("content-type") ?? "";
@@ -62,12 +88,15 @@ const show = async (response, out) => {
 
 const operationView = (api, path, method, operation) => {
   const parameters = operation.parameters ?? [];
-  const inputs = new Map(parameters.map((parameter) => [parameter, make("input", { autocomplete: "off", spellcheck: false })]));
+  const inputs = new Map(parameters.map((parameter) => [parameter, make("input", {
+    autocomplete: "off", spellcheck: false, required: parameter.required === true, placeholder: hint(api, parameter.schema) })]));
   const bodySchema = operation.requestBody?.content?.["application/json"]?.schema;
   const body = bodySchema ? make("textarea", { spellcheck: false, value: JSON.stringify(example(api, bodySchema) ?? {}, null, 2) }) : null;
   const out = make("pre", { hidden: true });
+  const stop = make("button", { type: "button", textContent: "Stop", hidden: true, onclick: () => running?.abort() });
   let running = null;
   const send = async () => {
+    if (![...inputs.values()].every((input) => input.reportValidity())) return;
     running?.abort();
     running = new AbortController();
     let url = path.slice(1);
@@ -75,32 +104,36 @@ const operationView = (api, path, method, operation) => {
     const headers = {};
     for (const [parameter, input] of inputs) {
       if (parameter.in === "path") url = url.replace(`{${parameter.name}}`, encodeURIComponent(input.value));
-      else if (input.value && parameter.in === "query") query.append(parameter.name, input.value);
+      else if (input.value && parameter.in === "query") {
+        const values = resolve(api, parameter.schema).type === "array" ? input.value.split(/[\s,]+/) : [input.value];
+        values.forEach((value) => query.append(parameter.name, value));
+      }
       else if (input.value) headers[parameter.name] = input.value;
     }
     if (body) headers["Content-Type"] = "application/json";
-    out.hidden = false;
+    out.hidden = stop.hidden = false;
     out.textContent = "…";
+    const mine = running;
     try {
       const address = query.size ? `${url}?${query}` : url;
-      await show(await fetch(address, { method: method.toUpperCase(), headers, body: body?.value, signal: running.signal }), out);
+      await show(await fetch(address, { method: method.toUpperCase(), headers, body: body?.value, signal: mine.signal }), out);
     } catch (error) {
       if (error.name !== "AbortError") out.textContent = String(error);
     }
+    if (running === mine) stop.hidden = true;
   };
   const answers = Object.entries(operation.responses).map(([status, answer]) =>
-    make("tr", {}, make("td", { textContent: status }), make("td", { textContent: answer.description })));
+    make("tr", {}, make("td", { textContent: status }), prose("td", {}, answer.description)));
   return make("details", {},
-    make("summary", {}, make("span", { className: "method", textContent: method.toUpperCase() }),
+    make("summary", {}, make("span", { className: `method ${method}`, textContent: method.toUpperCase() }),
       make("span", { className: "path", textContent: path }), make("span", { className: "said", textContent: operation.summary ?? "" })),
     make("div", { className: "body" },
-      make("p", { textContent: operation.description ?? "" }),
+      prose("p", {}, operation.description ?? ""),
       ...[...inputs].flatMap(([parameter, input]) =>
-        field(`${parameter.name} (${parameter.in}${parameter.required ? ", required" : ""}) ${parameter.description ?? ""}`, input)),
-      ...(body ? field("body (JSON)", body) : []), body ? shape(api, bodySchema) : null,
-      make("button", { type: "button", textContent: "Send", onclick: send }),
-      make("button", { type: "button", textContent: "Stop", onclick: () => running?.abort() }),
-      out, make("table", {}, ...answers)));
+        field(prose("span", {}, `\`${parameter.name}\` in the ${parameter.in}${parameter.required ? ", required" : ""}. ${parameter.description ?? ""}`), input)),
+      ...(body ? field("Body (JSON)", body) : []), body ? shape(api, bodySchema) : null,
+      make("button", { type: "button", textContent: "Send", onclick: send }), stop,
+      out, make("h3", { textContent: "Answers" }), make("table", {}, ...answers)));
 };
 
 const start = async () => {
@@ -114,7 +147,7 @@ const start = async () => {
   document.getElementById("page").replaceChildren(
     make("h1", { textContent: api.info.title }),
     make("p", { className: "said", textContent: `Version ${api.info.version}` }),
-    ...api.info.description.trim().split("\n\n").map((text) => make("p", { textContent: text.replaceAll("**", "").replaceAll("`", "") })),
+    ...api.info.description.trim().split("\n\n").map((text) => prose("p", {}, text)),
     ...[...groups].flatMap(([tag, views]) => [make("h2", { textContent: tag }), ...views]));
 };
 
