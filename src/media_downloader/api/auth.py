@@ -4,6 +4,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from media_downloader import errors
@@ -131,7 +132,8 @@ class _BodyCounter:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise errors.BodyTooLarge("The body is too long.")
+                # Whoever reads a body for FastAPI takes any other error for JSON that cannot be read.
+                raise HTTPException(errors.BodyTooLarge.status, "The body is too long.")
         return message
 
 

@@ -1,12 +1,13 @@
 """What routes are given: the container, and a job id that can be one."""
 
+import json
 import re
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
 from media_downloader.bootstrap import Container
-from media_downloader.errors import JobNotFound
+from media_downloader.errors import JobNotFound, MalformedRequest, RequestError
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -32,5 +33,20 @@ def _job_id(
     return job_id
 
 
+async def _no_fields(request: Request) -> None:
+    """Refuse a body that says something where nothing can be said: it was meant, and would not be done."""
+    raw = (await request.body()).strip()
+    if not raw:
+        return
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise MalformedRequest("The body is not JSON.") from None
+    if body != {}:
+        raise RequestError("This request takes no fields: send {} or nothing.")
+
+
+#: For routes that write and take no body.
+Bodiless = Depends(_no_fields)
 Use = Annotated[Container, Depends(_container)]
 KnownId = Annotated[str, Depends(_job_id)]

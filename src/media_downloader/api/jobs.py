@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from media_downloader import errors
-from media_downloader.api.dependencies import KnownId, Use
+from media_downloader.api.dependencies import Bodiless, KnownId, Use
 from media_downloader.api.error_answers import documented
 from media_downloader.api.schemas import AddedBody, AddJobs, DeletedBody, JobBody, JobList, PatchJob, RejectedBody
 from media_downloader.jobs.state import Action, State
@@ -38,6 +38,8 @@ _JOB_ERRORS = documented(errors.JobNotFound, errors.JobExpired)
 _ACT_ERRORS = documented(
     errors.JobNotFound, errors.JobExpired, errors.InvalidTransition, errors.UnsupportedMediaType, errors.BodyTooLarge
 )
+
+_ACTION: dict[str, Any] = {"response_model": JobBody, "responses": _ACT_ERRORS, "dependencies": [Bodiless]}
 
 
 class JobsQuery(BaseModel):
@@ -155,25 +157,25 @@ async def _act(use: Use, job_id: str, action: Action) -> JSONResponse:
     return JSONResponse(_wire(JobBody.of(await use.service.act(job_id, action))))
 
 
-@router.post("/{job_id}/pause", operation_id="pauseJob", response_model=JobBody, responses=_ACT_ERRORS)
+@router.post("/{job_id}/pause", operation_id="pauseJob", **_ACTION)
 async def pause_job(use: Use, job_id: KnownId) -> Any:
     """Stop a job and keep its bytes. A running one has `signal: pause` until its runner has obeyed, within a second."""
     return await _act(use, job_id, Action.PAUSE)
 
 
-@router.post("/{job_id}/resume", operation_id="resumeJob", response_model=JobBody, responses=_ACT_ERRORS)
+@router.post("/{job_id}/resume", operation_id="resumeJob", **_ACTION)
 async def resume_job(use: Use, job_id: KnownId) -> Any:
     """Let a paused job go on from the bytes on disk."""
     return await _act(use, job_id, Action.RESUME)
 
 
-@router.post("/{job_id}/cancel", operation_id="cancelJob", response_model=JobBody, responses=_ACT_ERRORS)
+@router.post("/{job_id}/cancel", operation_id="cancelJob", **_ACTION)
 async def cancel_job(use: Use, job_id: KnownId) -> Any:
     """Give a job up; its work folder goes."""
     return await _act(use, job_id, Action.CANCEL)
 
 
-@router.post("/{job_id}/retry", operation_id="retryJob", response_model=JobBody, responses=_ACT_ERRORS)
+@router.post("/{job_id}/retry", operation_id="retryJob", **_ACTION)
 async def retry_job(use: Use, job_id: KnownId) -> Any:
     """Try a failed job again from its bytes, a canceled one from the start, a done one when its file is gone."""
     return await _act(use, job_id, Action.RETRY)
@@ -193,7 +195,13 @@ async def change_job(use: Use, job_id: KnownId, body: PatchJob) -> Any:
     return JSONResponse(_wire(JobBody.of(await use.service.update(job_id, patch))))
 
 
-@router.delete("/{job_id}", operation_id="removeJob", response_model=DeletedBody, responses=_ACT_ERRORS)
+@router.delete(
+    "/{job_id}",
+    operation_id="removeJob",
+    response_model=DeletedBody,
+    responses=_ACT_ERRORS,
+    dependencies=[Bodiless],
+)
 async def remove_job(
     use: Use,
     job_id: KnownId,

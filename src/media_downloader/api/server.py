@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from media_downloader.api.app import create_app
+from media_downloader.api.protocol import BoundedProtocol
 from media_downloader.bootstrap import bootstrap
 from media_downloader.errors import ConfigurationError
 from media_downloader.logs import configure_logging
@@ -50,6 +51,8 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        http=BoundedProtocol,
+        ws="none",
         lifespan="on",
     )
     server = Server(config, app)

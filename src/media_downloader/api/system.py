@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from media_downloader import errors
-from media_downloader.api.dependencies import Use
+from media_downloader.api.dependencies import Bodiless, Use
 from media_downloader.api.error_answers import documented
 from media_downloader.api.schemas import (
     CleanupBody,
@@ -73,13 +73,25 @@ async def get_queue(use: Use) -> Any:
     return JSONResponse(QueueBody.of(await use.service.queue_state()).model_dump(mode="json"))
 
 
-@router.post("/queue/pause", operation_id="pauseQueue", response_model=QueueBody, responses=_WRITE_ERRORS)
+@router.post(
+    "/queue/pause",
+    operation_id="pauseQueue",
+    response_model=QueueBody,
+    responses=_WRITE_ERRORS,
+    dependencies=[Bodiless],
+)
 async def pause_queue(use: Use) -> Any:
     """Start no more jobs; what runs goes on. Kept across restarts."""
     return JSONResponse(QueueBody.of(await use.service.pause_queue()).model_dump(mode="json"))
 
 
-@router.post("/queue/resume", operation_id="resumeQueue", response_model=QueueBody, responses=_WRITE_ERRORS)
+@router.post(
+    "/queue/resume",
+    operation_id="resumeQueue",
+    response_model=QueueBody,
+    responses=_WRITE_ERRORS,
+    dependencies=[Bodiless],
+)
 async def resume_queue(use: Use) -> Any:
     """Let jobs start again."""
     return JSONResponse(QueueBody.of(await use.service.resume_queue()).model_dump(mode="json"))

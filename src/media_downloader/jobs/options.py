@@ -18,6 +18,8 @@ class Preset(StrEnum):
     AUDIO_M4A = "audio-m4a"
 
 
+#: No control characters: what is told in a log or on a terminal must not drive it.
+PRINTED = r"^[^\x00-\x1f\x7f-\x9f]*$"
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.*_-]{0,34}$")]
 
 
@@ -41,8 +43,8 @@ class JobOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     preset: Preset = Field(default=Preset.BEST, description="A named choice of format.")
-    format: str | None = Field(
-        default=None, min_length=1, max_length=500, description="A yt-dlp format expression; wins over the preset's."
+    format: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=PRINTED)] | None = Field(
+        default=None, description="A yt-dlp format expression; wins over the preset's."
     )
     subtitles: tuple[LanguageTag, ...] = Field(
         default=(),
