@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from media_downloader import __version__
+from media_downloader.downloader import landlock
 from media_downloader.downloader.process import Zygote
 from media_downloader.errors import BackendError, MediaDownloaderError
 from media_downloader.jobs.model import utc_now
@@ -66,6 +67,7 @@ class Overview:
         self._meters = deps.meters
         self._tools = deps.tools
         self._zygote = deps.zygote
+        self._live_streams = landlock.as_tool(unconfined_allowed=deps.settings.allow_unconfined_ffmpeg)
         self._versions = versions()
 
     async def health(self) -> Health:
@@ -103,7 +105,7 @@ class Overview:
             queue_paused_reason=reason,
             oldest_wait_seconds=oldest,
             versions=self._versions,
-            features={tool.name: tool.as_dict() for tool in self._tools.all()},
+            features={tool.name: tool.as_dict() for tool in (*self._tools.all(), self._live_streams)},
             problems=problems,
         )
 

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     #: Single exceptions: host:port, or a network in CIDR notation.
     allowed_endpoints: WordList = ()
 
+    #: On a kernel that cannot confine ffmpeg (Linux before 6.7), let it download live streams all the same.
+    allow_unconfined_ffmpeg: bool = False
+
     # --- how much at once ---
     max_concurrent_downloads: int = Field(default=3, ge=1, le=100)
     #: Most downloads from one site at once.

@@ -15,6 +15,7 @@ import typer
 
 from media_downloader.cli import redis_ping
 from media_downloader.cli.render import plain, size
+from media_downloader.downloader import landlock
 from media_downloader.overview import versions
 from media_downloader.settings import Settings
 from media_downloader.tools import Tool, Tools
@@ -71,6 +72,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("yt-dlp", "yt-dlp" in found, found.get("yt-dlp", "It is missing. Install it again: make install"))
     for tool in Tools(settings).all():
         yield _tool(tool)
+    live = landlock.as_tool(unconfined_allowed=settings.allow_unconfined_ffmpeg)
+    yield Finding("live streams", live.path is not None, live.problem or f"can be recorded ({live.path})", needed=False)
     yield _folder("downloads folder", settings.downloads_dir, "YTDLP_OUTPUT_PATH")
     yield _folder("data folder", settings.data_dir, "MEDIA_DOWNLOADER_DATA_DIR")
     yield _space(settings)

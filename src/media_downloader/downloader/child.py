@@ -45,7 +45,7 @@ def main(spec: Spec, connection: socket.socket) -> int:
     with EgressProxy(policy) as proxy:
         egress.route_libcurl(proxy)
         ruleset = landlock.only_tcp_port(proxy.port) if landlock.is_available() else None
-        if ruleset is None:
+        if ruleset is None and not spec.unconfined_ffmpeg:
             egress.keep_ffmpeg_off_the_network()
         adopt_subprocesses(proxy.environment() | ({"DENO_DIR": spec.deno_dir} if spec.deno_dir else {}), ruleset)
         return _serve(spec, voice, proxy)

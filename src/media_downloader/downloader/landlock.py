@@ -5,6 +5,8 @@ import os
 import struct
 import sys
 
+from media_downloader.tools import Tool
+
 # landlock(7). The numbers are the same on every architecture that Python's wheels are built for.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _GET_VERSION = 1
@@ -38,6 +40,22 @@ def is_available() -> bool:
         return _call(_CREATE_RULESET, None, 0, _GET_VERSION) >= _ABI_WITH_NETWORK
     except OSError:
         return False
+
+
+def as_tool(*, unconfined_allowed: bool) -> Tool:
+    """Return what ``/health`` and the doctor tell of it: whether live streams can be recorded here, and why not."""
+    if is_available():
+        return Tool("live_streams", "landlock", needed=False)
+    if unconfined_allowed:
+        return Tool("live_streams", "unconfined", needed=False)
+    return Tool(
+        "live_streams",
+        None,
+        needed=False,
+        problem="Live streams and others that only ffmpeg can download are off: this kernel cannot confine ffmpeg to safe "
+        "addresses (that takes Linux 6.7 or newer, with Landlock). Where nothing private is in reach of this machine, "
+        "MEDIA_DOWNLOADER_ALLOW_UNCONFINED_FFMPEG=true turns them on all the same.",
+    )
 
 
 def only_tcp_port(port: int) -> int:

@@ -41,6 +41,8 @@ class Spec(Message):
     workdir: str = ""
     #: What netguard.Policy.to_dict() gave.
     policy: dict[str, Any] = Field(default_factory=dict)
+    #: Where the kernel cannot confine ffmpeg: let it into the network all the same.
+    unconfined_ffmpeg: bool = False
     #: Path of the ffmpeg program, None when there is none.
     ffmpeg: str | None = None
     #: The machine was not shut down cleanly since this folder was written: trust less of it.

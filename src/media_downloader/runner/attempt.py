@@ -151,6 +151,7 @@ class Attempt:
             options=options,
             workdir=str(workdir),
             policy=self._deps.policy.to_dict(),
+            unconfined_ffmpeg=settings.allow_unconfined_ffmpeg,
             ffmpeg=self._deps.ffmpeg,
             distrust_tail=self._deps.distrust_tail and self.job.id not in self._deps.trusted,
             deno_dir=str(settings.data_dir / "deno"),
