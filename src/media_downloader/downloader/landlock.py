@@ -52,9 +52,9 @@ def as_tool(*, unconfined_allowed: bool) -> Tool:
         "live_streams",
         None,
         needed=False,
-        problem="Live streams and others that only ffmpeg can download are off: this kernel cannot confine ffmpeg to safe "
-        "addresses (that takes Linux 6.7 or newer, with Landlock). Where nothing private is in reach of this machine, "
-        "MEDIA_DOWNLOADER_ALLOW_UNCONFINED_FFMPEG=true turns them on all the same.",
+        problem="Live streams and others that only ffmpeg can download are off: this kernel cannot confine ffmpeg to "
+        "safe addresses (that takes Linux 6.7 or newer, with Landlock). Where nothing private is in reach of this "
+        "machine, MEDIA_DOWNLOADER_ALLOW_UNCONFINED_FFMPEG=true turns them on all the same.",
     )
 
 
