@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Annotated, Any
 
 from pydantic import (
@@ -94,8 +95,28 @@ class AddJobs(Wire):
         return self
 
 
+#: The three ways to give a job a place, and when each of them is given.
+_PLACES: dict[str, dict[str, Any]] = {
+    "priority": {"type": "integer"},
+    "before": {"type": "string"},
+    "to_front": {"const": True},
+}
+
+
 class PatchJob(Wire):
     """What may be changed of a job. What is left out stays."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "not": {
+                "anyOf": [
+                    {"required": list(pair), "properties": {name: _PLACES[name] for name in pair}}
+                    for pair in combinations(_PLACES, 2)
+                ]
+            }
+        },
+    )
 
     priority: Priority | None = None
     not_before: When | None = None
