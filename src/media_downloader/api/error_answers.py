@@ -101,7 +101,9 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """A mistake of ours: the log gets the trace, the client does not."""
     log.error("Request failed unexpectedly", path=request.url.path, exc_info=error)
-    return error_response(errors.MediaDownloaderError("Something went wrong inside. It is in the server's log."))
+    told = errors.MediaDownloaderError("Something went wrong inside. It is in the server's log.")
+    # The server closes a connection on which something went wrong: a client must not send its next request on it.
+    return error_response(told, {"Connection": "close"})
 
 
 def documented(*kinds: type[errors.MediaDownloaderError]) -> dict[int | str, dict[str, Any]]:
