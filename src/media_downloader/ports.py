@@ -83,6 +83,9 @@ class JobStore(Protocol):
     happened wholly or not at all. Values come back exactly as they were stored. An unknown id raises
     ``JobNotFound``, one that left the list ``JobExpired``, from every method that takes one.
     A store that cannot be reached or written raises ``StoreUnavailable``, never a library's own exception.
+    A lease is measured on a clock that nobody sets: neither a step of the wall clock nor a machine that slept ends or
+    prolongs it; ``Job.lease_until`` is for people only. A job that ``next_due`` once found due is due for ``claim``
+    too, until its ``ready_at`` changes, wherever the wall clock goes.
     A playlist's parent (``is_playlist``) follows its children: each write that moves a child updates the
     parent's ``children`` and derived ``state`` in the same transaction.
     """

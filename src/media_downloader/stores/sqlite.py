@@ -13,10 +13,11 @@ from media_downloader.errors import StoreUnavailable
 from media_downloader.jobs.model import Cooldown, Job, Progress, QueueState, Tombstone
 from media_downloader.jobs.state import RUNNING, Signal, State
 from media_downloader.ports import Added, Change, Claim, JobPage, JobQuery, NewJobs
+from media_downloader.stores import sqlite_clock as clock
 from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores import sqlite_writes as writes
 from media_downloader.stores.sqlite_file import DatabaseFile
-from media_downloader.stores.sqlite_rows import load, micros, moment, now_micros
+from media_downloader.stores.sqlite_rows import load
 from media_downloader.stores.sqlite_writer import Writer, unavailable
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class SqliteJobStore:
 
     async def release_expired(self) -> Sequence[Job]:
         """Put jobs whose lease has expired back in the queue."""
-        if not await self._read(lambda connection: queries.has_expired_lease(connection, now_micros())):
+        if not await self._read(lambda connection: queries.has_expired_lease(connection, clock.steady())):
             return []
         return await self._write(writes.release_expired)
 
@@ -134,7 +135,7 @@ class SqliteJobStore:
 
     async def drop_tombstones_before(self, moment: datetime) -> int:
         """Forget older tombstones and idempotency keys."""
-        return await self._write(lambda connection: writes.drop_tombstones(connection, micros(moment) or 0))
+        return await self._write(lambda connection: writes.drop_tombstones(connection, clock.micros(moment) or 0))
 
     # --- reads --------------------------------------------------------------------------------------------------
 
@@ -153,15 +154,15 @@ class SqliteJobStore:
 
     async def next_due(self, full_sites: Collection[str]) -> Job | None:
         """Return the queued job that should run next."""
-        now = now_micros()
+        now = clock.now_micros()
         if await self._read(lambda connection: queries.has_become_ready(connection, now)):
             await self._write(lambda connection: writes.promote_ready(connection, now))
         return await self._read(lambda connection: queries.next_due(connection, full_sites, now))
 
     async def next_ready_at(self) -> datetime | None:
         """Return when the next queued job becomes due."""
-        found = await self._read(lambda connection: queries.next_ready_at(connection, now_micros()))
-        return None if found is None else moment(found)
+        found = await self._read(lambda connection: queries.next_ready_at(connection, clock.now_micros()))
+        return None if found is None else clock.moment(found)
 
     async def running_by_site(self) -> Mapping[str, int]:
         """Count running jobs by site."""
@@ -169,7 +170,8 @@ class SqliteJobStore:
 
     async def finished_before(self, moment: datetime, limit: int) -> Sequence[Job]:
         """Return finished top-level jobs that ended before a moment."""
-        return await self._read(lambda connection: queries.finished_before(connection, micros(moment) or 0, limit))
+        until = clock.micros(moment) or 0
+        return await self._read(lambda connection: queries.finished_before(connection, until, limit))
 
     async def tombstone(self, job_id: str) -> Tombstone | None:
         """Return what is left of an expired job."""
@@ -181,7 +183,7 @@ class SqliteJobStore:
 
     async def cooldowns(self) -> Sequence[Cooldown]:
         """Return the sites that cool down now."""
-        return await self._read(lambda connection: queries.cooldowns(connection, now_micros()))
+        return await self._read(lambda connection: queries.cooldowns(connection, clock.now_micros()))
 
     async def workdirs(self) -> Mapping[str, str]:
         """Return job id by work folder."""

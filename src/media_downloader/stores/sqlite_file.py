@@ -117,3 +117,5 @@ class DatabaseFile:
                 )
         with contextlib.closing(self.connect()) as connection:
             migrate(connection)
+            # A lease ends with the process that gave it; its end is on a clock that means nothing to this one.
+            connection.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until IS NOT NULL")

@@ -158,15 +158,13 @@ def next_ready_at(connection: sqlite3.Connection, now: int) -> int | None:
 
 
 def has_expired_lease(connection: sqlite3.Connection, now: int) -> bool:
-    """Say whether any lease is out."""
+    """Say whether any lease is out, at a moment of the steady clock."""
     return connection.execute("SELECT 1 FROM jobs WHERE lease_until < ? LIMIT 1", (now,)).fetchone() is not None
 
 
 def running_by_site(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count leased jobs by site."""
-    rows = connection.execute(
-        "SELECT site, count(*) AS jobs FROM jobs WHERE lease_until IS NOT NULL GROUP BY site"
-    ).fetchall()
+    """Count leased jobs by site; what an earlier process held runs no more."""
+    rows = connection.execute("SELECT site, count(*) AS jobs FROM jobs WHERE lease_until > 0 GROUP BY site").fetchall()
     return {row["site"]: row["jobs"] for row in rows}
 
 

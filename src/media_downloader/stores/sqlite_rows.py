@@ -2,33 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from media_downloader.errors import JobExpired, JobNotFound
-from media_downloader.jobs.model import Job, Progress, Tombstone, utc_now
+from media_downloader.jobs.model import Job, Progress, Tombstone
 from media_downloader.jobs.state import FINISHED, State, derived_state
 from media_downloader.netguard import redact_url
+from media_downloader.stores import sqlite_clock as clock
 
-#: Room between two neighbours in the queue: so many jobs can be placed between them before a renumbering.
+#: Room between two neighbours in the queue: so many jobs can be placed between them before room must be made.
 GAP = 1 << 32
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def micros(moment: datetime | None) -> int | None:
-    """Return microseconds since 1970, exactly."""
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def now_micros() -> int:
-    """Return the wall clock in microseconds."""
-    return (utc_now() - _EPOCH) // timedelta(microseconds=1)
-
-
-def moment(value: int) -> datetime:
-    """Return the moment that ``micros`` counted."""
-    return _EPOCH + timedelta(microseconds=value)
 
 
 def read_job(row: sqlite3.Row) -> Job:
@@ -39,11 +22,13 @@ def read_job(row: sqlite3.Row) -> Job:
     return job
 
 
-def load(connection: sqlite3.Connection, job_id: str) -> Job:
-    """Return the job. Raises ``JobNotFound`` and ``JobExpired``."""
-    row = connection.execute("SELECT document, progress FROM jobs WHERE id = ?", (job_id,)).fetchone()
+def row_of(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row:
+    """Return the job's row. Raises ``JobNotFound`` and ``JobExpired``."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT id, document, progress, ready_at, lease_until FROM jobs WHERE id = ?", (job_id,)
+    ).fetchone()
     if row is not None:
-        return read_job(row)
+        return row
     grave = connection.execute("SELECT document FROM tombstones WHERE id = ?", (job_id,)).fetchone()
     if grave is None:
         raise JobNotFound("There is no such job.")
@@ -53,42 +38,69 @@ def load(connection: sqlite3.Connection, job_id: str) -> Job:
     )
 
 
-def _columns(job: Job) -> dict[str, Any]:
-    ready_at = micros(job.ready_at)
-    return {
-        "id": job.id,
-        "state": str(job.state),
-        "site": job.site,
-        "rank": -job.priority,
-        "position": job.position,
-        "ready_at": ready_at if ready_at is not None and ready_at > now_micros() else None,
-        "is_playlist": int(job.is_playlist),
-        "parent_id": job.parent_id,
-        "lease_until": micros(job.lease_until),
-        "owner": job.owner,
-        "workdir": job.workdir,
-        "finished_at": micros(job.finished_at),
-        # Without secrets: a search that finds them lets them be guessed, letter by letter.
-        "search": f"{job.media.title or ''}\n{redact_url(job.url)}".casefold(),
-        "progress": job.progress.model_dump_json(exclude_defaults=True),
-        "document": job.model_dump_json(exclude={"progress"}),
-    }
+def load(connection: sqlite3.Connection, job_id: str) -> Job:
+    """Return the job. Raises ``JobNotFound`` and ``JobExpired``."""
+    return read_job(row_of(connection, job_id))
 
 
 def insert(connection: sqlite3.Connection, job: Job) -> Job:
     """Add the job behind the last of its priority."""
     job = job.model_copy(update={"position": last_position(connection, job.priority) + GAP})
-    columns = _columns(job)
+    columns = {"id": job.id, "ready_at": _waits_until(job), "lease_until": None, **_columns(job), **_texts(job)}
     names, places = ", ".join(columns), ", ".join(f":{name}" for name in columns)
     connection.execute(f"INSERT INTO jobs ({names}) VALUES ({places})", columns)  # noqa: S608 - our own column names
     return job
 
 
-def save(connection: sqlite3.Connection, job: Job) -> None:
-    """Write every column of a job that exists."""
-    columns = _columns(job)
-    assignments = ", ".join(f"{name} = :{name}" for name in columns if name != "id")
-    connection.execute(f"UPDATE jobs SET {assignments} WHERE id = :id", columns)  # noqa: S608 - our own column names
+def save(connection: sqlite3.Connection, before: Job, after: Job, *, lease_until: int | None = None) -> None:
+    """Write what differs from the job as it was loaded: what stays costs no index a write.
+
+    ``lease_until`` is the lease's end on the steady clock, where it changes.
+    """
+    old = _columns(before)
+    columns = {name: value for name, value in _columns(after).items() if value != old[name]} | _texts(after, before)
+    if after.ready_at != before.ready_at:
+        columns["ready_at"] = _waits_until(after)
+    if after.lease_until is None:
+        columns |= {"lease_until": None} if before.lease_until is not None else {}
+    elif lease_until is not None:
+        columns["lease_until"] = lease_until
+    assignments = ", ".join(f"{name} = :{name}" for name in columns)
+    connection.execute(f"UPDATE jobs SET {assignments} WHERE id = :id", columns | {"id": after.id})  # noqa: S608 - our own column names
+
+
+def _columns(job: Job) -> dict[str, Any]:
+    return {
+        "state": str(job.state),
+        "site": job.site,
+        "rank": -job.priority,
+        "position": job.position,
+        "is_playlist": int(job.is_playlist),
+        "parent_id": job.parent_id,
+        "owner": job.owner,
+        "workdir": job.workdir,
+        "finished_at": clock.micros(job.finished_at),
+    }
+
+
+def _texts(job: Job, before: Job | None = None) -> dict[str, Any]:
+    texts = {"document": job.model_dump_json(exclude={"progress"})}
+    if before is None or job.progress != before.progress:
+        texts["progress"] = job.progress.model_dump_json(exclude_defaults=True)
+    if before is None or (job.media.title, job.url) != (before.media.title, before.url):
+        # Without secrets: a search that finds them lets them be guessed, letter by letter.
+        texts["search"] = f"{job.media.title or ''}\n{redact_url(job.url)}".casefold()
+    return texts
+
+
+def _waits_until(job: Job) -> int | None:
+    """Return what the column ``ready_at`` holds: None once the job is due.
+
+    Whether a job is due is decided once, when it is written or when its time comes, and by this column alone: a wall
+    clock that is set back must not leave jobs that are due for one question and not for the next.
+    """
+    ready_at = clock.micros(job.ready_at)
+    return ready_at if ready_at is not None and ready_at > clock.now_micros() else None
 
 
 def last_position(connection: sqlite3.Connection, priority: int) -> int:
@@ -113,7 +125,7 @@ def count_child(connection: sqlite3.Connection, parent_id: str | None, gone: Sta
     if came is not None:
         children[came] = children.get(came, 0) + 1
     children = {state: count for state, count in children.items() if count > 0}
-    save(connection, derive(parent.model_copy(update={"children": children, "updated_at": utc_now()})))
+    save(connection, parent, derive(parent.model_copy(update={"children": children, "updated_at": clock.wall()})))
 
 
 def derive(parent: Job) -> Job:
@@ -121,7 +133,7 @@ def derive(parent: Job) -> Job:
     if not parent.is_playlist:
         return parent
     state = derived_state(parent.children)
-    finished_at = (parent.finished_at or utc_now()) if state in FINISHED else None
+    finished_at = (parent.finished_at or clock.wall()) if state in FINISHED else None
     return parent.model_copy(
         update={"state": state, "finished_at": finished_at, "owner": None, "lease_until": None, "signal": None}
     )

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from media_downloader.errors import ClaimRefused, IdempotencyConflict, InvalidTransition, LeaseLost
-from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone, utc_now
+from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone
 from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, obeyed
 from media_downloader.ports import Added, Change, Claim, NewJobs
+from media_downloader.stores import sqlite_clock as clock
 from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores.sqlite_rows import (
     GAP,
@@ -18,9 +19,9 @@ from media_downloader.stores.sqlite_rows import (
     insert,
     last_position,
     load,
-    micros,
-    now_micros,
+    read_job,
     read_jobs,
+    row_of,
     save,
 )
 
@@ -43,7 +44,7 @@ def add(connection: sqlite3.Connection, new: NewJobs) -> Added:
         stored.append(known_job)
     if new.idempotency_key is not None:
         ids = json.dumps([job.id for job in stored])
-        values = (new.idempotency_key, new.request_digest or "", ids, now_micros())
+        values = (new.idempotency_key, new.request_digest or "", ids, clock.now_micros())
         connection.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?)", values)
     return Added(stored)
 
@@ -74,7 +75,7 @@ def change(
             # The failure of an attempt that was to end anyway is no news, and its work folder goes with a cancel.
             facts |= {"failure": None, "ready_at": job.not_before} | ({"workdir": None} if to is State.CANCELED else {})
         facts |= _move_facts(job, to)
-    changed = job.model_copy(update={**facts, "updated_at": utc_now()})
+    changed = job.model_copy(update={**facts, "updated_at": clock.wall()})
     return _store(connection, job, derive(changed))
 
 
@@ -95,35 +96,36 @@ def _move_facts(job: Job, to: State) -> dict[str, Any]:
     if to not in RUNNING:
         facts |= {"signal": None, "owner": None, "lease_until": None}
     if to in FINISHED:
-        facts["finished_at"] = utc_now()
+        facts["finished_at"] = clock.wall()
     elif job.state in FINISHED:
         facts["finished_at"] = None
     return facts
 
 
 def _store(connection: sqlite3.Connection, before: Job, after: Job) -> Job:
-    save(connection, after)
+    save(connection, before, after)
     count_child(connection, after.parent_id, before.state, after.state)
     return after
 
 
 def claim(connection: sqlite3.Connection, job_id: str, wanted: Claim) -> Job:
     """Judge everything that a claim depends on, and take the job."""
-    job = load(connection, job_id)
-    now = utc_now()
+    row = row_of(connection, job_id)
+    job = read_job(row)
     if job.state is not State.QUEUED or job.is_playlist:
         raise ClaimRefused(f"The job is {job.state}.", state=str(job.state))
-    if job.ready_at is not None and job.ready_at > now:
+    if row["ready_at"] is not None and row["ready_at"] > clock.now_micros():
         raise ClaimRefused("The job is not due yet.", state=str(job.state))
     if queries.queue_state(connection).paused:
         raise ClaimRefused("The queue is paused.", state=str(job.state))
-    if any(cooldown.site == job.site for cooldown in queries.cooldowns(connection, now_micros())):
+    if any(cooldown.site == job.site for cooldown in queries.cooldowns(connection, clock.now_micros())):
         raise ClaimRefused("The site cools down.", state=str(job.state))
     running = queries.running_by_site(connection)
     if wanted.max_per_site is not None and running.get(job.site, 0) >= wanted.max_per_site:
         raise ClaimRefused("The site is at its limit.", state=str(job.state))
     if wanted.max_running is not None and sum(running.values()) >= wanted.max_running:
         raise ClaimRefused("As many jobs run as may.", state=str(job.state))
+    now = clock.wall()
     facts: Mapping[str, Any] = {
         "state": State.EXTRACTING,
         "signal": None,
@@ -134,17 +136,25 @@ def claim(connection: sqlite3.Connection, job_id: str, wanted: Claim) -> Job:
         "ready_at": None,
         "updated_at": now,
     }
-    return _store(connection, job, job.model_copy(update=facts))
+    claimed = job.model_copy(update=facts)
+    save(connection, job, claimed, lease_until=_lease_end(wanted.lease_seconds))
+    count_child(connection, job.parent_id, job.state, claimed.state)
+    return claimed
+
+
+def _lease_end(lease_seconds: float) -> int:
+    return clock.steady() + round(lease_seconds * 1e6)
 
 
 def renew(connection: sqlite3.Connection, job_id: str, attempt: int, lease_seconds: float) -> Signal | None:
     """Extend a lease that still holds."""
-    job = load(connection, job_id)
+    row = row_of(connection, job_id)
+    job = read_job(row)
     _fence(job, attempt)
-    now = utc_now()
-    if job.lease_until is None or job.lease_until < now:
+    if row["lease_until"] is None or row["lease_until"] < clock.steady():
         raise LeaseLost("The lease has run out.", attempt=job.attempt)
-    save(connection, job.model_copy(update={"lease_until": now + timedelta(seconds=lease_seconds)}))
+    renewed = job.model_copy(update={"lease_until": clock.wall() + timedelta(seconds=lease_seconds)})
+    save(connection, job, renewed, lease_until=_lease_end(lease_seconds))
     return job.signal
 
 
@@ -155,8 +165,8 @@ def send_signal(connection: sqlite3.Connection, job_id: str, signal: Signal) -> 
         raise InvalidTransition(f"Nobody runs a job that is {job.state}.", state=str(job.state))
     if job.signal is Signal.CANCEL:
         return job
-    signaled = job.model_copy(update={"signal": signal, "updated_at": utc_now()})
-    save(connection, signaled)
+    signaled = job.model_copy(update={"signal": signal, "updated_at": clock.wall()})
+    save(connection, job, signaled)
     return signaled
 
 
@@ -177,7 +187,7 @@ def promote_ready(connection: sqlite3.Connection, now: int) -> None:
 
 def release_expired(connection: sqlite3.Connection) -> list[Job]:
     """Take jobs from runners whose lease is out."""
-    rows = connection.execute("SELECT document, progress FROM jobs WHERE lease_until < ?", (now_micros(),)).fetchall()
+    rows = connection.execute("SELECT document, progress FROM jobs WHERE lease_until < ?", (clock.steady(),)).fetchall()
     return [_release(connection, job) for job in read_jobs(rows)]
 
 
@@ -189,7 +199,7 @@ def release_owner(connection: sqlite3.Connection, owner_prefix: str) -> list[Job
 
 
 def _release(connection: sqlite3.Connection, job: Job) -> Job:
-    facts = {**_move_facts(job, obeyed(job.state, State.QUEUED, job.signal)), "updated_at": utc_now()}
+    facts = {**_move_facts(job, obeyed(job.state, State.QUEUED, job.signal)), "updated_at": clock.wall()}
     return _store(connection, job, job.model_copy(update=facts))
 
 
@@ -209,8 +219,8 @@ def move(connection: sqlite3.Connection, job_id: str, before: str | None) -> Job
         target = load(connection, before)
         _must_wait(target)
         place = _place_before(connection, target)
-    moved = job.model_copy(update={"priority": place[0], "position": place[1], "updated_at": utc_now()})
-    save(connection, moved)
+    moved = job.model_copy(update={"priority": place[0], "position": place[1], "updated_at": clock.wall()})
+    save(connection, job, moved)
     return moved
 
 
@@ -240,7 +250,7 @@ def _renumber(connection: sqlite3.Connection, priority: int) -> None:
         "SELECT document, progress FROM jobs WHERE rank = ? ORDER BY position, sequence", (-priority,)
     ).fetchall()
     for number, job in enumerate(read_jobs(rows), start=1):
-        save(connection, job.model_copy(update={"position": number * GAP}))
+        save(connection, job, job.model_copy(update={"position": number * GAP}))
 
 
 def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job:
@@ -250,7 +260,7 @@ def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job
     family = [job, *read_jobs(rows)]
     if any(member.lease_until is not None for member in family):
         raise InvalidTransition("A runner still holds the job.", state=str(job.state))
-    now = utc_now()
+    now = clock.wall()
     for member in family:
         connection.execute("DELETE FROM jobs WHERE id = ?", (member.id,))
         if expired:
@@ -262,7 +272,7 @@ def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job
 def _bury(connection: sqlite3.Connection, job: Job, now: datetime) -> None:
     files = tuple(artifact.name for artifact in job.artifacts)
     tombstone = Tombstone(id=job.id, state=job.state, files=files, expired_at=now)
-    values = (job.id, tombstone.model_dump_json(), micros(now))
+    values = (job.id, tombstone.model_dump_json(), clock.micros(now))
     connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
 
 
@@ -276,7 +286,7 @@ def set_cooldown(connection: sqlite3.Connection, cooldown: Cooldown) -> None:
     connection.execute(
         "INSERT INTO cooldowns VALUES (?, ?, ?) ON CONFLICT (site) DO UPDATE SET until = excluded.until, "
         "document = excluded.document WHERE excluded.until > until",
-        (cooldown.site, micros(cooldown.until), cooldown.model_dump_json()),
+        (cooldown.site, clock.micros(cooldown.until), cooldown.model_dump_json()),
     )
 
 
