@@ -161,6 +161,12 @@ class InvalidTransition(JobError):
     code = "invalid_transition"
 
 
+class JobUnreadable(JobError):
+    """Another version of the program wrote this job; it is kept as it is, and nothing can be done to it here."""
+
+    code = "job_unreadable"
+
+
 class ClaimRefused(JobError):
     """The job cannot be claimed now: taken, not due, paused, or its site is at its limit."""
 

@@ -82,6 +82,8 @@ class JobStore(Protocol):
     Every write is durable when it returns (progress excepted), survives a ``kill -9`` of the program, and either
     happened wholly or not at all. Values come back exactly as they were stored. An unknown id raises
     ``JobNotFound``, one that left the list ``JobExpired``, from every method that takes one.
+    A job that another version of the program wrote and this one cannot read raises ``JobUnreadable`` from them, is left
+    as it is, and is left out of everything that returns or picks several.
     A store that cannot be reached or written raises ``StoreUnavailable``, never a library's own exception.
     A lease is measured on a clock that nobody sets: neither a step of the wall clock nor a machine that slept ends or
     prolongs it; ``Job.lease_until`` is for people only. A job that ``next_due`` once found due is due for ``claim``

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from media_downloader.errors import JobError, MediaDownloaderError
+from media_downloader.errors import JobError, JobUnreadable, MediaDownloaderError
 from media_downloader.job_log import JobLogs
 from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, utc_now
 from media_downloader.jobs.state import FINISHED, RUNNING, State
@@ -167,6 +167,8 @@ class Reaper:
         """
         try:
             job = await self._store.get(job_id)
+        except JobUnreadable:
+            return True
         except JobError:
             return False
         return job.state not in {State.DONE, State.CANCELED} and not job.is_playlist

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from media_downloader.api.app import create_app
 from media_downloader.bootstrap import Container, bootstrap
@@ -24,6 +25,7 @@ class Face:
     """The HTTP face of a container that was opened and not started."""
 
     container: Container
+    app: FastAPI
     client: httpx2.AsyncClient
 
     async def job_in(self, state: State, signal: Signal | None = None) -> Job:
@@ -59,7 +61,8 @@ async def face(tmp_path: Path) -> AsyncIterator[Face]:
     settings.data_dir.mkdir()
     container.library.open()
     await container.store.open()
-    transport = httpx2.ASGITransport(app=create_app(container), raise_app_exceptions=False)
+    app = create_app(container)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        yield Face(container, client)
+        yield Face(container, app, client)
     await container.store.close()

@@ -13,7 +13,6 @@ from media_downloader.bootstrap import DATABASE_NAME
 from media_downloader.errors import MediaDownloaderError
 from media_downloader.jobs.state import RUNNING, Action, Signal, State
 from tests.api.conftest import LINK, Face
-from tests.program import Program
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 UNKNOWN = "0" * 32
@@ -175,23 +174,41 @@ async def test_the_methods_of_a_path_are_named_wholly(face: Face) -> None:
         assert refused.headers["allow"] == allowed
 
 
-@pytest.mark.e2e
-def test_a_mistake_of_ours_is_told_to_the_log_and_not_to_the_client(tmp_path: Path) -> None:
-    with Program(tmp_path / "installation", allowed_endpoints="127.0.0.1:9") as server:
-        job = server.add(LINK, paused=True)
-        _damage(server.data / DATABASE_NAME)
-        broken = server.client.get(f"/jobs/{job['id']}")
-        one_body(broken, 500, "internal_error")
-        assert "secret" not in broken.text
-        one_body(server.client.get("/queue"), 503, "store_unavailable")
-        assert "ValidationError" in server.log()
+async def test_a_mistake_of_ours_is_told_to_the_log_and_not_to_the_client(
+    face: Face, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mistaken() -> None:
+        raise ZeroDivisionError("a secret")
+
+    face.app.add_api_route("/mistake", mistaken)
+    broken = await face.client.get("/mistake")
+    one_body(broken, 500, "internal_error")
+    assert "secret" not in broken.text
+    assert "ZeroDivisionError" in capsys.readouterr().out
 
 
-def _damage(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        # What no version of the program has ever written, and a table that has vanished.
-        database.execute("UPDATE jobs SET document = '{\"secret\": 1}'")
-        database.execute("DROP TABLE facts")
+async def test_a_job_of_another_version_keeps_no_other_from_being_answered(face: Face) -> None:
+    broken, sound = await face.job_in(State.QUEUED), await face.job_in(State.QUEUED)
+    strange = '{"secret": 1}'
+    _damage(face, f"UPDATE jobs SET document = '{strange}' WHERE id = '{broken.id}'")
+    listed = (await face.client.get("/jobs")).json()["jobs"]
+    assert [job["id"] for job in listed] == [sound.id]
+    for answer in (
+        await face.client.get(f"/jobs/{broken.id}"),
+        await face.client.post(f"/jobs/{broken.id}/pause"),
+        await face.client.patch(f"/jobs/{broken.id}", json={"priority": 1}),
+        await face.client.delete(f"/jobs/{broken.id}"),
+    ):
+        one_body(answer, 409, "job_unreadable")
+        assert "secret" not in answer.text
+    assert (await face.client.post(f"/jobs/{sound.id}/pause")).json()["state"] == "paused"
+    _damage(face, "DROP TABLE facts")
+    one_body(await face.client.get("/queue"), 503, "store_unavailable")
+
+
+def _damage(face: Face, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(face.container.settings.data_dir / DATABASE_NAME)) as database, database:
+        database.execute(statement)
 
 
 async def test_a_patch_that_is_refused_changes_nothing(face: Face) -> None:

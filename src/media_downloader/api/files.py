@@ -22,6 +22,7 @@ router = APIRouter(prefix="/jobs", tags=["files"])
 _ERRORS = documented(
     errors.JobNotFound,
     errors.JobExpired,
+    errors.JobUnreadable,
     errors.NoFileYet,
     errors.FileMissing,
     errors.PathEscapesLibrary,

@@ -34,9 +34,14 @@ _ADD_ERRORS = documented(
     errors.UnsupportedMediaType,
     errors.DownloaderUnavailable,
 )
-_JOB_ERRORS = documented(errors.JobNotFound, errors.JobExpired)
+_JOB_ERRORS = documented(errors.JobNotFound, errors.JobExpired, errors.JobUnreadable)
 _ACT_ERRORS = documented(
-    errors.JobNotFound, errors.JobExpired, errors.InvalidTransition, errors.UnsupportedMediaType, errors.BodyTooLarge
+    errors.JobNotFound,
+    errors.JobExpired,
+    errors.JobUnreadable,
+    errors.InvalidTransition,
+    errors.UnsupportedMediaType,
+    errors.BodyTooLarge,
 )
 
 _ACTION: dict[str, Any] = {"response_model": JobBody, "responses": _ACT_ERRORS, "dependencies": [Bodiless]}

@@ -18,7 +18,7 @@ from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores import sqlite_writes as writes
 from media_downloader.stores.sqlite_file import DatabaseFile
 from media_downloader.stores.sqlite_rows import load
-from media_downloader.stores.sqlite_writer import Writer, unavailable
+from media_downloader.stores.sqlite_writer import UNREADABLE, Writer, unavailable
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class SqliteJobStore:
                 connection = self._local.connection = self._file.connect(read_only=True)
                 self._reading.append(connection)
             return read(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *UNREADABLE) as error:
             raise unavailable(error) from None
 
     def _overlay(self, job: Job) -> Job:

@@ -12,7 +12,7 @@ from media_downloader.jobs.model import Cooldown, Job, QueueState, Tombstone
 from media_downloader.jobs.state import State
 from media_downloader.netguard import redact_url
 from media_downloader.ports import JobPage, JobQuery
-from media_downloader.stores.sqlite_rows import read_job, read_jobs
+from media_downloader.stores.sqlite_rows import JOB, read_jobs, rows_of
 
 #: So many due jobs are looked at in order before each site is asked for its first one.
 SCAN_LIMIT = 64
@@ -43,7 +43,7 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> JobPage:
         values.extend(_decode(query.cursor, query.sort, len(keys)))
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = ", ".join(f"{key} {'DESC' if descending else 'ASC'}" for key in keys)
-    statement = f"SELECT {', '.join(keys)}, document, progress FROM jobs {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - our own names
+    statement = f"SELECT {', '.join(keys)}, {JOB} FROM jobs {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - our own names
     rows = connection.execute(statement, (*values, query.limit + 1)).fetchall()
     page = rows[: query.limit]
     more = len(rows) > query.limit
@@ -99,20 +99,19 @@ def next_due(connection: sqlite3.Connection, full_sites: Collection[str], now: i
     """
     closed = {*full_sites, *(cooldown.site for cooldown in cooldowns(connection, now))}
     first = connection.execute(
-        f"SELECT site, document, progress FROM jobs INDEXED BY jobs_due WHERE {_DUE} "  # noqa: S608 - our own words
+        f"SELECT site, {JOB} FROM jobs INDEXED BY jobs_due WHERE {_DUE} "  # noqa: S608 - our own words
         "ORDER BY rank, position, sequence LIMIT ?",
         (SCAN_LIMIT,),
     )
     seen = 0
     for row in first:
         seen += 1
-        if row["site"] not in closed:
-            return read_job(row)
+        if row["site"] not in closed and (found := read_jobs([row])):
+            return found[0]
     if seen < SCAN_LIMIT:
         return None
     heads = [head for site in _due_sites(connection) if site not in closed and (head := _head(connection, site))]
-    best = min(heads, key=lambda row: (row["rank"], row["position"], row["sequence"]), default=None)
-    return None if best is None else read_job(best)
+    return min(heads, key=lambda head: head[0])[1] if heads else None
 
 
 def _due_sites(connection: sqlite3.Connection) -> list[str]:
@@ -131,13 +130,16 @@ def _due_sites(connection: sqlite3.Connection) -> list[str]:
         sites.append(site)
 
 
-def _head(connection: sqlite3.Connection, site: str) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = connection.execute(
-        f"SELECT rank, position, sequence, document, progress FROM jobs INDEXED BY jobs_due_of_site WHERE {_DUE} "  # noqa: S608 - our own words
-        "AND site = ? ORDER BY rank, position, sequence LIMIT 1",
+def _head(connection: sqlite3.Connection, site: str) -> tuple[tuple[int, int, int], Job] | None:
+    rows = connection.execute(
+        f"SELECT rank, position, sequence, {JOB} FROM jobs INDEXED BY jobs_due_of_site WHERE {_DUE} "  # noqa: S608 - our own words
+        "AND site = ? ORDER BY rank, position, sequence",
         (site,),
-    ).fetchone()
-    return row
+    )
+    for row in rows:
+        if found := read_jobs([row]):
+            return (row["rank"], row["position"], row["sequence"]), found[0]
+    return None
 
 
 def has_become_ready(connection: sqlite3.Connection, now: int) -> bool:
@@ -170,12 +172,8 @@ def running_by_site(connection: sqlite3.Connection) -> dict[str, int]:
 
 def finished_before(connection: sqlite3.Connection, moment: int, limit: int) -> list[Job]:
     """Return finished jobs without a parent, oldest end first."""
-    rows = connection.execute(
-        "SELECT document, progress FROM jobs WHERE finished_at < ? AND parent_id IS NULL "
-        "ORDER BY finished_at, sequence LIMIT ?",
-        (moment, limit),
-    ).fetchall()
-    return read_jobs(rows)
+    where = "WHERE finished_at < ? AND parent_id IS NULL ORDER BY finished_at, sequence LIMIT ?"
+    return read_jobs(rows_of(connection, where, (moment, limit)))
 
 
 def tombstone(connection: sqlite3.Connection, job_id: str) -> Tombstone | None:

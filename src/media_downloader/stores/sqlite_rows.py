@@ -1,31 +1,69 @@
 """Between a row and a job: what each statement reads and writes, inside a transaction of the caller's."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from media_downloader.errors import JobExpired, JobNotFound
+import structlog
+from pydantic import ValidationError
+
+from media_downloader.errors import JobExpired, JobNotFound, JobUnreadable
 from media_downloader.jobs.model import Job, Progress, Tombstone
 from media_downloader.jobs.state import FINISHED, State, derived_state
 from media_downloader.netguard import redact_url
 from media_downloader.stores import sqlite_clock as clock
 
+log = structlog.get_logger(__name__)
+
 #: Room between two neighbours in the queue: so many jobs can be placed between them before room must be made.
 GAP = 1 << 32
 
 
+#: What a statement must select for ``read_job``.
+JOB = "id, document, progress"
+
+#: Jobs that could not be read and were told of once.
+_told: set[str] = set()
+
+
 def read_job(row: sqlite3.Row) -> Job:
-    """Return the job of a row that has ``document`` and ``progress``."""
-    job = Job.model_validate_json(row["document"])
-    if row["progress"] is not None:
-        job = job.model_copy(update={"progress": Progress.model_validate_json(row["progress"])})
+    """Return the job of a row that has the columns ``JOB``. Raises ``JobUnreadable``."""
+    try:
+        job = Job.model_validate_json(row["document"])
+        if row["progress"] is not None:
+            job = job.model_copy(update={"progress": Progress.model_validate_json(row["progress"])})
+    except ValidationError as error:
+        if row["id"] not in _told:
+            _told.add(row["id"])
+            problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            log.error("A job in the database cannot be read and is left alone", job_id=row["id"], problem=what)
+        raise JobUnreadable(
+            "Another version of Media Downloader wrote this job. It is kept; run that version to go on with it."
+        ) from None
     return job
+
+
+def read_jobs(rows: Iterable[sqlite3.Row]) -> list[Job]:
+    """Return the jobs of many rows; one that cannot be read is left out, and does not keep the others from anybody."""
+    jobs = []
+    for row in rows:
+        with contextlib.suppress(JobUnreadable):
+            jobs.append(read_job(row))
+    return jobs
+
+
+def rows_of(connection: sqlite3.Connection, where: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+    """Return the rows of jobs for ``read_jobs``; ``where`` is all that follows the table's name."""
+    return connection.execute(f"SELECT {JOB} FROM jobs {where}", values).fetchall()  # noqa: S608 - our own words
 
 
 def row_of(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row:
     """Return the job's row. Raises ``JobNotFound`` and ``JobExpired``."""
     row: sqlite3.Row | None = connection.execute(
-        "SELECT id, document, progress, ready_at, lease_until FROM jobs WHERE id = ?", (job_id,)
+        f"SELECT {JOB}, ready_at, lease_until FROM jobs WHERE id = ?",  # noqa: S608 - our own names
+        (job_id,),
     ).fetchone()
     if row is not None:
         return row
@@ -115,10 +153,9 @@ def count_child(connection: sqlite3.Connection, parent_id: str | None, gone: Sta
     """Keep a playlist's counters, and the state that follows from them, in step with one child."""
     if parent_id is None or gone == came:
         return
-    row = connection.execute("SELECT document, progress FROM jobs WHERE id = ?", (parent_id,)).fetchone()
-    if row is None:
+    parent = next(iter(read_jobs(rows_of(connection, "WHERE id = ?", (parent_id,)))), None)
+    if parent is None:
         return
-    parent = read_job(row)
     children = dict(parent.children)
     if gone is not None:
         children[gone] = children.get(gone, 0) - 1
@@ -137,8 +174,3 @@ def derive(parent: Job) -> Job:
     return parent.model_copy(
         update={"state": state, "finished_at": finished_at, "owner": None, "lease_until": None, "signal": None}
     )
-
-
-def read_jobs(rows: Iterable[sqlite3.Row]) -> list[Job]:
-    """Return the jobs of many rows."""
-    return [read_job(row) for row in rows]

@@ -8,7 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from json import JSONDecodeError
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from media_downloader.errors import StoreUnavailable
 
@@ -18,9 +21,14 @@ Write = Callable[[sqlite3.Connection], Any]
 #: Writes that share one commit at most, so that nobody waits long behind a flood.
 BATCH = 500
 
+#: What a fact raises that this version cannot read.
+UNREADABLE = (ValidationError, JSONDecodeError)
 
-def unavailable(error: sqlite3.Error) -> StoreUnavailable:
-    """Translate SQLite's error; it never leaves the store."""
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """Translate SQLite's error, or one of ``UNREADABLE``; it never leaves the store."""
+    if isinstance(error, UNREADABLE):
+        return StoreUnavailable("The database holds a fact that this version of Media Downloader cannot read.")
     return StoreUnavailable(f"The database cannot be used: {error}")
 
 
@@ -105,6 +113,6 @@ class Writer:
         except Exception as problem:  # noqa: BLE001 - a background loop: one wrong write must not end the thread
             connection.execute("ROLLBACK TO one")
             connection.execute("RELEASE one")
-            return None, problem
+            return None, unavailable(problem) if isinstance(problem, UNREADABLE) else problem
         connection.execute("RELEASE one")
         return result, None

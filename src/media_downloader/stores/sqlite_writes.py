@@ -22,6 +22,7 @@ from media_downloader.stores.sqlite_rows import (
     read_job,
     read_jobs,
     row_of,
+    rows_of,
     save,
 )
 
@@ -50,7 +51,7 @@ def add(connection: sqlite3.Connection, new: NewJobs) -> Added:
 
 
 def _find(connection: sqlite3.Connection, job_id: str) -> Job | None:
-    row = connection.execute("SELECT document, progress FROM jobs WHERE id = ?", (job_id,)).fetchall()
+    row = rows_of(connection, "WHERE id = ?", (job_id,))
     return next(iter(read_jobs(row)), None)
 
 
@@ -187,13 +188,13 @@ def promote_ready(connection: sqlite3.Connection, now: int) -> None:
 
 def release_expired(connection: sqlite3.Connection) -> list[Job]:
     """Take jobs from runners whose lease is out."""
-    rows = connection.execute("SELECT document, progress FROM jobs WHERE lease_until < ?", (clock.steady(),)).fetchall()
+    rows = rows_of(connection, "WHERE lease_until < ?", (clock.steady(),))
     return [_release(connection, job) for job in read_jobs(rows)]
 
 
 def release_owner(connection: sqlite3.Connection, owner_prefix: str) -> list[Job]:
     """Take jobs from owners that are gone."""
-    rows = connection.execute("SELECT document, progress FROM jobs WHERE lease_until IS NOT NULL").fetchall()
+    rows = rows_of(connection, "WHERE lease_until IS NOT NULL")
     held = [job for job in read_jobs(rows) if (job.owner or "").startswith(owner_prefix)]
     return [_release(connection, job) for job in held]
 
@@ -246,9 +247,7 @@ def _place_before(connection: sqlite3.Connection, target: Job) -> tuple[int, int
 
 def _renumber(connection: sqlite3.Connection, priority: int) -> None:
     """Open the gaps of one priority again; needed once in 32 moves to the very same place."""
-    rows = connection.execute(
-        "SELECT document, progress FROM jobs WHERE rank = ? ORDER BY position, sequence", (-priority,)
-    ).fetchall()
+    rows = rows_of(connection, "WHERE rank = ? ORDER BY position, sequence", (-priority,))
     for number, job in enumerate(read_jobs(rows), start=1):
         save(connection, job, job.model_copy(update={"position": number * GAP}))
 
@@ -256,8 +255,9 @@ def _renumber(connection: sqlite3.Connection, priority: int) -> None:
 def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job:
     """Delete the job and its children, leaving tombstones when it expired."""
     job = load(connection, job_id)
-    rows = connection.execute("SELECT document, progress FROM jobs WHERE parent_id = ?", (job_id,)).fetchall()
-    family = [job, *read_jobs(rows)]
+    rows = rows_of(connection, "WHERE parent_id = ?", (job_id,))
+    # A child that cannot be read is not removed unseen.
+    family = [job, *(read_job(row) for row in rows)]
     if any(member.lease_until is not None for member in family):
         raise InvalidTransition("A runner still holds the job.", state=str(job.state))
     now = clock.wall()

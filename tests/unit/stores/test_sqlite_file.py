@@ -3,12 +3,14 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from media_downloader.errors import StoreTooNew, StoreUnavailable
+from media_downloader.errors import JobUnreadable, StoreTooNew, StoreUnavailable
 from media_downloader.jobs.model import Job, utc_now
-from media_downloader.ports import JobQuery, NewJobs
+from media_downloader.jobs.state import State
+from media_downloader.ports import Change, JobQuery, NewJobs
 from media_downloader.stores.sqlite import SqliteJobStore
 
 
@@ -69,6 +71,51 @@ async def test_a_second_server_is_told_that_the_file_is_in_use(tmp_path: Path) -
 async def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
     store = await filled(tmp_path / "jobs.db")
     assert (tmp_path / "jobs.db").stat().st_mode & 0o077 == 0
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "document = json_set(document, '$.of_tomorrow', 1)",
+        "document = json_set(document, '$.state', 'dreaming')",
+        "document = '{'",
+        "progress = '{\"of_tomorrow\": 1}'",
+    ],
+)
+async def test_a_job_of_another_shape_is_left_alone_and_in_nobodys_way(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "jobs.db"
+    store = await filled(path)
+    now = utc_now()
+    sound = Job(id="2" * 32, url="https://example.org", site="example.org", created_at=now, updated_at=now)
+    await store.add(NewJobs([sound]))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE jobs SET {damage} WHERE id = ?", ("1" * 32,))
+        before = connection.execute("SELECT * FROM jobs WHERE id = ?", ("1" * 32,)).fetchone()
+    for _ in range(2):
+        assert [job.id for job in (await store.find(JobQuery())).jobs] == [sound.id]
+        due = await store.next_due(())
+        assert due is not None
+        assert due.id == sound.id
+        for ask in (store.get("1" * 32), store.change("1" * 32, Change(State.PAUSED)), store.remove("1" * 32)):
+            with pytest.raises(JobUnreadable):
+                await ask
+        await store.close()
+        await store.open()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM jobs WHERE id = ?", ("1" * 32,)).fetchone() == before
+    await store.close()
+
+
+async def test_a_job_of_another_shape_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = await filled(tmp_path / "jobs.db")
+    job_id = uuid4().hex
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection, connection:
+        connection.execute("UPDATE jobs SET id = ?, document = '{}'", (job_id,))
+    for _ in range(3):
+        assert (await store.find(JobQuery())).jobs == []
+    told = capsys.readouterr().out
+    assert told.count(job_id) == 1
     await store.close()
 
 
