@@ -131,7 +131,17 @@ def bootstrap(settings: Settings, work_dir: Path | None = None) -> Container:
     scheduler = Scheduler(settings, store, bus, engine, space)
     inquiry = Inquiry(settings, zygote, policy, tools.ffmpeg.path)
     service = JobService(
-        ServiceDeps(settings, store, bus, library, inquiry, policy, job_logs, queue_facts=scheduler.facts)
+        ServiceDeps(
+            settings,
+            store,
+            bus,
+            library,
+            inquiry,
+            policy,
+            job_logs,
+            queue_facts=scheduler.facts,
+            recent_queue_facts=scheduler.recent_facts,
+        )
     )
     return Container(
         settings=settings,

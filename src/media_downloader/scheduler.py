@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 #: The queue is looked at this often even when nobody says that something changed.
 LOOK_SECONDS = 1.0
-#: How old may be what people are told of the queue.
+#: How old may be what events tell of the queue.
 FACTS_SECONDS = 0.1
 #: How long a submitted job may take to be claimed before it is submitted again.
 CLAIM_SECONDS = 3.0
@@ -56,17 +56,15 @@ class Scheduler:
         """Look at the queue now."""
         self._wake.set()
 
-    async def facts(self) -> QueueFacts:
-        """Return what decides over queued jobs now, for ``why_waiting``; at most a moment old.
-
-        Many events in a row ask the store once, not once each.
-        """
-        now = time.monotonic()
-        if self._facts is None or now - self._facts[0] > FACTS_SECONDS:
-            self._facts = (now, await self._ask_facts())
+    async def recent_facts(self) -> QueueFacts:
+        """Return the same, at most a moment old: many events in a row ask the store once, not once each."""
+        if self._facts is None or time.monotonic() - self._facts[0] > FACTS_SECONDS:
+            # Their age counts from before they were asked for.
+            self._facts = (time.monotonic(), await self.facts())
         return self._facts[1]
 
-    async def _ask_facts(self) -> QueueFacts:
+    async def facts(self) -> QueueFacts:
+        """Return what decides over queued jobs now, for ``why_waiting``."""
         cooldowns = {cooldown.site: cooldown.until for cooldown in await self._store.cooldowns()}
         return QueueFacts(
             now=utc_now(),

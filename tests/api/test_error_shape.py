@@ -3,6 +3,7 @@
 import contextlib
 import re
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from media_downloader import errors
 from media_downloader.bootstrap import DATABASE_NAME
 from media_downloader.errors import MediaDownloaderError
+from media_downloader.jobs.model import Cooldown, utc_now
 from media_downloader.jobs.state import RUNNING, Action, Signal, State
 from tests.api.conftest import LINK, Face
 
@@ -185,6 +187,17 @@ async def test_a_mistake_of_ours_is_told_to_the_log_and_not_to_the_client(
     one_body(broken, 500, "internal_error")
     assert "secret" not in broken.text
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+async def test_an_answer_tells_what_a_job_waits_for_now(face: Face) -> None:
+    job = await face.job_in(State.QUEUED)
+    path = f"/jobs/{job.id}"
+    assert (await face.client.get(path)).json()["waiting_for"] == "slot"
+    until = utc_now() + timedelta(hours=1)
+    await face.container.store.set_cooldown(Cooldown(site=job.site, until=until, reason="429"))
+    assert (await face.client.get(path)).json()["waiting_for"] == "cooldown"
+    await face.client.post("/queue/pause")
+    assert (await face.client.get("/jobs")).json()["jobs"][0]["waiting_for"] == "queue_paused"
 
 
 async def test_a_job_of_another_version_keeps_no_other_from_being_answered(face: Face) -> None:

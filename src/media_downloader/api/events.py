@@ -86,7 +86,7 @@ class EventStream:
     async def _body(self, envelope: Envelope) -> tuple[str, str]:
         match envelope.event:
             case JobEvent(job=job):
-                return "job", JobBody.of(await self._service.view(job)).model_dump_json()
+                return "job", JobBody.of(await self._service.recent_view(job)).model_dump_json()
             case ProgressEvent():
                 return "progress", envelope.event.model_dump_json()
             case DeletedEvent():

@@ -82,3 +82,5 @@ class ServiceDeps:
     job_logs: JobLogs
     #: The scheduler's facts, for ``waiting_for``.
     queue_facts: Callable[[], Awaitable[QueueFacts]]
+    #: The same at most a moment old, for a stream of events.
+    recent_queue_facts: Callable[[], Awaitable[QueueFacts]]

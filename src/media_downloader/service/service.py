@@ -55,6 +55,10 @@ class JobService:
         """Say what can be asked of a job now, and why it waits."""
         return (await self._views.of([job]))[0]
 
+    async def recent_view(self, job: Job) -> JobView:
+        """Say the same by facts of the queue that may be a moment old: for events, of which many come at once."""
+        return (await self._views.of([job], recent=True))[0]
+
     async def views(self, jobs: Sequence[Job]) -> Sequence[JobView]:
         """Say the same of many jobs at once."""
         return await self._views.of(jobs)

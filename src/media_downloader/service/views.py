@@ -15,9 +15,12 @@ class Views:
     def __init__(self, deps: ServiceDeps) -> None:
         self._deps = deps
 
-    async def of(self, jobs: Sequence[Job]) -> list[JobView]:
-        """Return the views of jobs; the queue is asked once for all of them."""
-        facts = await self._deps.queue_facts()
+    async def of(self, jobs: Sequence[Job], *, recent: bool = False) -> list[JobView]:
+        """Return the views of jobs; the queue is asked once for all of them.
+
+        With ``recent`` the queue's facts may be a moment old.
+        """
+        facts = await (self._deps.recent_queue_facts() if recent else self._deps.queue_facts())
         gone = await self.without_file(jobs)
         return [_view(job, facts, file_is_gone=job.id in gone) for job in jobs]
 
