@@ -36,14 +36,15 @@ class JobLogs:
             return ""
 
     def remove(self, job_id: str) -> None:
-        """Forget a job's log."""
+        """Forget a job's log, and what a crash left of making it shorter."""
         self._path(job_id).unlink(missing_ok=True)
+        self._path(job_id).with_suffix(".new").unlink(missing_ok=True)
 
     def job_ids(self) -> list[str]:
         """List the jobs that have a log."""
         if not self._folder.is_dir():
             return []
-        return [path.stem for path in self._folder.iterdir() if path.suffix == ".log"]
+        return sorted({path.stem for path in self._folder.iterdir() if path.suffix in {".log", ".new"}})
 
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.log"

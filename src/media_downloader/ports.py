@@ -92,6 +92,16 @@ class JobStore(Protocol):
     parent's ``children`` and derived ``state`` in the same transaction.
     """
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the store began empty and ``rebuild`` has not been done since, in this run or in an earlier one.
+
+        While it is so, jobs may be on disk that the store does not know, and nothing on disk is an orphan.
+        """
+
+    async def rebuild(self, jobs: Sequence[Job]) -> None:
+        """Add jobs as ``add`` does, and note in the same step that what is on disk has been found: it is not new."""
+
     async def open(self) -> None:
         """Connect and migrate. Raises ``StoreTooNew`` for a store that a newer version wrote."""
 

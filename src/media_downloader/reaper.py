@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
@@ -12,9 +12,9 @@ import structlog
 from media_downloader.errors import JobError, JobUnreadable, MediaDownloaderError
 from media_downloader.job_log import JobLogs
 from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, utc_now
-from media_downloader.jobs.state import FINISHED, RUNNING, State
+from media_downloader.jobs.state import FINISHED, RUNNING, State, obeyed
 from media_downloader.library import Library
-from media_downloader.ports import EventBus, JobStore, NewJobs
+from media_downloader.ports import EventBus, JobQuery, JobStore
 from media_downloader.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -25,6 +25,8 @@ LEASE_LOOK_SECONDS = 5.0
 TOMBSTONE_DAYS = 30
 #: Jobs expired in one round; the rest comes with the next.
 EXPIRE_AT_ONCE = 500
+#: Entries of a playlist that are read at once.
+PAGE = 200
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Reaper:
         """
         await self._tell(await self._store.release_owner(""))
         if store_is_new:
-            await self._rebuild()
+            await self._ensure_rebuilt()
         report = CleanupReport(dry_run=False)
         await self._sweep_work_folders(report)
         if report.work_folders:
@@ -84,6 +86,7 @@ class Reaper:
         await self._sweep_files(report)
         await self._sweep_work_folders(report)
         if not dry_run:
+            await self._sweep_logs()
             await self._store.drop_tombstones_before(utc_now() - timedelta(days=TOMBSTONE_DAYS))
         return report
 
@@ -105,23 +108,31 @@ class Reaper:
     async def _tell(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             log.info("Job was left by its runner", job_id=job.id, state=str(job.state))
-            if job.state is State.CANCELED and job.workdir is not None:
+            if job.state is not State.CANCELED:
+                await asyncio.to_thread(self._library.note_job, job)
+            elif job.workdir is not None:
                 await asyncio.to_thread(self._library.remove_workdir, job.workdir)
             await self._bus.publish(JobEvent(job=job))
 
-    async def _rebuild(self) -> None:
-        """Turn the ``job.json`` in each work folder into a job again."""
-        found = await asyncio.to_thread(self._library.read_job_files)
-        jobs = []
-        for workdir, job in found.items():
-            state = State.QUEUED if job.state in RUNNING else job.state
-            if state in {State.DONE, State.CANCELED}:
-                continue
-            kept = {"state": state, "signal": None, "owner": None, "lease_until": None, "workdir": workdir}
-            jobs.append(job.model_copy(update={**kept, "parent_id": None, "entry_index": None}))
+    async def _ensure_rebuilt(self) -> bool:
+        """Turn the ``job.json`` in each work folder into a job again, unless that has been done since the store began.
+
+        False when it could not be done: then nothing on disk may be taken for an orphan. It is repeated with the next
+        sweep, and by the next run when this one is cut off.
+        """
+        if not self._store.is_new:
+            return True
+        try:
+            found = await asyncio.to_thread(self._library.read_job_files)
+            await asyncio.to_thread(self._library.set_aside_workdirs, [name for name, job in found.items() if not job])
+        except OSError as error:
+            log.error("Work folders cannot be looked at: nothing is removed", problem=error.strerror)
+            return False
+        jobs = rebuilt(found)
+        await self._store.rebuild(jobs)
         if jobs:
-            await self._store.add(NewJobs(jobs))
             log.warning("The store is new: rebuilt jobs from their work folders", count=len(jobs))
+        return True
 
     async def _expire_jobs(self, report: CleanupReport) -> None:
         if self._settings.job_ttl <= 0:
@@ -130,15 +141,40 @@ class Reaper:
         for job in await self._store.finished_before(cutoff, EXPIRE_AT_ONCE):
             if job.state not in FINISHED:
                 continue
-            report.expired_jobs.append(job.id)
-            if report.dry_run:
-                continue
             with contextlib.suppress(JobError):
-                await self._store.remove(job.id, expired=True)
-                if job.workdir is not None:
-                    await asyncio.to_thread(self._library.remove_workdir, job.workdir)
-                await asyncio.to_thread(self._job_logs.remove, job.id)
-                await self._bus.publish(DeletedEvent(id=job.id))
+                family = [job, *await self._children(job)]
+                if not report.dry_run:
+                    await self._store.remove(job.id, expired=True)
+                    await self._forget(family)
+                report.expired_jobs.extend(member.id for member in family)
+
+    async def _children(self, parent: Job) -> list[Job]:
+        """List a playlist's entries, which leave the store with it."""
+        children: list[Job] = []
+        query = JobQuery(parent_id=parent.id, sort="created_at", limit=PAGE)
+        while parent.children:
+            page = await self._store.find(query)
+            children.extend(page.jobs)
+            if page.next_cursor is None:
+                break
+            query = replace(query, cursor=page.next_cursor)
+        return children
+
+    async def _forget(self, family: Sequence[Job]) -> None:
+        """Remove what jobs leave outside the store, and tell of them: a playlist last, as it came first."""
+        for job in reversed(family):
+            if job.workdir is not None:
+                await asyncio.to_thread(self._library.remove_workdir, job.workdir)
+            await asyncio.to_thread(self._job_logs.remove, job.id)
+            await self._bus.publish(DeletedEvent(id=job.id))
+
+    async def _sweep_logs(self) -> None:
+        """Remove logs of jobs that the store does not know: a crash came between the job's removal and its log's."""
+        for job_id in await asyncio.to_thread(self._job_logs.job_ids):
+            try:
+                await self._store.get(job_id)
+            except JobError:
+                await asyncio.to_thread(self._job_logs.remove, job_id)
 
     async def _sweep_files(self, report: CleanupReport) -> None:
         if self._settings.retention_days is None:
@@ -151,6 +187,8 @@ class Reaper:
                 await asyncio.to_thread(self._library.delete_artifacts, old.job_id, old.names)
 
     async def _sweep_work_folders(self, report: CleanupReport) -> None:
+        if (report.dry_run and self._store.is_new) or not await self._ensure_rebuilt():
+            return
         known = set(await self._store.workdirs())
         for orphan in await asyncio.to_thread(self._library.orphaned_workdirs, known):
             if await self._is_claimed(orphan.job_id):
@@ -172,3 +210,26 @@ class Reaper:
         except JobError:
             return False
         return job.state not in {State.DONE, State.CANCELED} and not job.is_playlist
+
+
+def rebuilt(found: Mapping[str, Job | None]) -> list[Job]:
+    """Return the jobs that work folders tell of, in the order of the queue; of two folders of one job the newer's.
+
+    The last that was written down decides, and of two readings the one that does less: what was paused, or was to be
+    paused, stays so, an error stays one, and what was to be canceled does not come back. An attempt that may still
+    run somewhere is fenced off by the next number. Playlists of which nothing is on disk are not known any more.
+    """
+    newest: dict[str, Job] = {}
+    for workdir, job in found.items():
+        if job is None or job.is_playlist:
+            continue
+        state = obeyed(job.state, State.QUEUED, job.signal) if job.state in RUNNING else job.state
+        known = newest.get(job.id)
+        if state in {State.DONE, State.CANCELED} or (known is not None and known.updated_at > job.updated_at):
+            continue
+        attempt = job.attempt + (job.state in RUNNING)
+        left: dict[str, object] = {"signal": None, "owner": None, "lease_until": None, "children": {}}
+        newest[job.id] = job.model_copy(update={**left, "state": state, "attempt": attempt, "workdir": workdir})
+    orphaned = {"parent_id": None, "entry_index": None}
+    jobs = [job if job.parent_id in newest else job.model_copy(update=orphaned) for job in newest.values()]
+    return sorted(jobs, key=lambda job: (job.parent_id is not None, -job.priority, job.position))

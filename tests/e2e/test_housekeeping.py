@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.origin.compare import sha256
+from tests.origin.media import Media
 from tests.origin.server import Origin
 from tests.program import Job, Program, wait_until
 
@@ -160,3 +162,23 @@ def test_a_user_folder_that_looks_like_ours_is_left_alone(program: Start, origin
     cleanup(server, dry_run=False)
     server.wait_done(server.add(origin.url("small.mp4"))["id"])
     assert len(list(server.downloads.rglob("kept.txt"))) == 4
+
+
+def test_a_database_that_was_lost_and_begun_anew_costs_no_bytes(program: Start, origin: Origin, media: Media) -> None:
+    """The second start finds what a kill between the new file's making and its first table leaves."""
+    server = program()
+    job_id = server.add(origin.url("big.mp4", "rate=8000000,slowtimes=2"), priority=3)["id"]
+    server.wait_bytes(job_id, 4_000_000)
+    server.act(job_id, "pause")
+    server.wait_state(job_id, "paused")
+    server.kill()
+    for path in server.data.glob("media-downloader.db*"):
+        path.unlink()
+    (server.data / "media-downloader.db").touch()
+    server.start()
+    found = server.get(job_id)
+    assert (found["state"], found["priority"]) == ("paused", 3)
+    server.act(job_id, "resume")
+    done = server.wait_done(job_id)
+    assert sha256(server.file_of(done)) == sha256(media.big)
+    assert [seen.range for seen in origin.requests("big.mp4")][-1] not in {None, "bytes=0-"}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import stat
 from collections.abc import Collection, Sequence
@@ -13,14 +12,15 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from pydantic import ValidationError
 
 from media_downloader.errors import ConfigurationError, FileMissing, PathEscapesLibrary
 from media_downloader.jobs.model import Job
+from media_downloader.library.durable import total_bytes, write_atomically
 from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, open_published
 from media_downloader.library.lock import FolderLock
 from media_downloader.library.names import check_template, safe_folder
-from media_downloader.library.publishing import Publisher, PublishPlan, total_bytes, write_atomically
+from media_downloader.library.publishing import Publisher, PublishPlan
+from media_downloader.library.workdirs import Orphan, WorkFolders
 
 log = structlog.get_logger(__name__)
 
@@ -32,11 +32,11 @@ RECORDS = f"{HIDDEN}/records"
 GET = f"{HIDDEN}/get"
 #: Version of the records' shape.
 RECORD_VERSION = 1
-JOB_NAME = "job.json"
+#: Hidden folder of work folders that nobody can tell the job of.
+LOST = f"{HIDDEN}/lost"
 VERDICT_NAME = "verdict.json"
-_WORKDIR = re.compile(r"^mdjob_([0-9a-f]{32})_[0-9a-f]{8}$")
-#: Work folders on their way out; renamed first so that a crash leaves nothing that looks alive.
-_TRASH = re.compile(r"^\.mdtrash_[0-9a-f]{32}$")
+#: How the names of work folders begin: of one server alone.
+LOCAL_PREFIX = "mdjob_"
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,6 @@ class FolderFacts:
     writable: bool
     free_bytes: int
     total_bytes: int
-
-
-@dataclass(frozen=True)
-class Orphan:
-    """A work folder that the store does not name."""
-
-    name: str
-    job_id: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +69,7 @@ class Library:
     def __init__(self, downloads_dir: Path, work_dir: Path | None = None) -> None:
         self.downloads_dir = downloads_dir
         self.work_dir = work_dir or downloads_dir
+        self._folders = WorkFolders(self.work_dir, LOCAL_PREFIX)
         self._lock = FolderLock((work_dir or downloads_dir / HIDDEN) / "lock")
 
     def open(self) -> None:
@@ -88,7 +80,7 @@ class Library:
                 f"Another server{self.lock_holder()} uses the downloads folder {self.downloads_dir}. "
                 "Stop it, or set YTDLP_OUTPUT_PATH to another folder."
             )
-        self._remove_trash()
+        self._folders.remove_trash()
         log.info(f"Job manager using downloads directory: {self.downloads_dir}")
 
     def prepare(self) -> None:
@@ -149,73 +141,39 @@ class Library:
     # --- work folders -------------------------------------------------------------------------------------------
 
     def prepare_workdir(self, job_id: str, known_name: str | None) -> Path:
-        """Return the job's work folder under a new name, with what is in it; a new one when there is none.
-
-        The new name takes the path away from whoever still believes to work there. Leftovers of the same job that a
-        crash between a rename and the store's note has left are found by the job's id.
-        """
-        target = self.work_dir / f"mdjob_{job_id}_{uuid4().hex[:8]}"
-        found = [name for name, owner in self.list_workdirs().items() if owner == job_id]
-        if known_name in found:
-            found.remove(known_name)
-            found.insert(0, known_name)
-        for name in found[1:]:
-            self.remove_workdir(name)
-        if found:
-            (self.work_dir / found[0]).rename(target)
-        else:
-            target.mkdir(mode=0o700)
-        return target
+        """Return the job's work folder under a new name, with what is in it; see ``WorkFolders.prepare``."""
+        return self._folders.prepare(job_id, known_name)
 
     def list_workdirs(self) -> dict[str, str]:
         """Return job id by the name of each work folder."""
-        found = {}
-        with os.scandir(self.work_dir) as entries:
-            for entry in entries:
-                match = _WORKDIR.match(entry.name)
-                if match and entry.is_dir(follow_symlinks=False):
-                    found[entry.name] = match.group(1)
-        return found
+        return self._folders.owners()
 
     def remove_workdir(self, name: str) -> None:
         """Delete a work folder; one that is gone already is no matter."""
-        if not _WORKDIR.match(name):
-            return
-        trash = self.work_dir / f".mdtrash_{uuid4().hex}"
-        try:
-            (self.work_dir / name).rename(trash)
-        except FileNotFoundError:
-            return
-        _remove_tree(trash)
+        self._folders.remove(name)
 
     def orphaned_workdirs(self, known: Collection[str]) -> list[Orphan]:
         """Return the work folders that are not among the known ones."""
-        orphans = []
-        for name, job_id in self.list_workdirs().items():
-            if name not in known:
-                files = (path for path in (self.work_dir / name).rglob("*") if not path.is_dir())
-                orphans.append(Orphan(name, job_id, total_bytes(files)))
-        return orphans
+        return self._folders.orphans(known)
+
+    def set_aside_workdirs(self, names: Collection[str]) -> None:
+        """Keep work folders that nobody can tell the job of, where no sweep looks; empty ones stay for the sweep."""
+        lost = self.downloads_dir / LOST
+        for name in self._folders.set_aside(names, lost):
+            log.error("A work folder does not tell its job: it was set aside", folder=name, kept_in=str(lost))
 
     def write_job_file(self, workdir: Path, job: Job) -> None:
         """Keep enough in the work folder to rebuild the job when the store is lost; a full disk may refuse it."""
-        if workdir.is_dir():
-            try:
-                write_atomically(workdir / JOB_NAME, job.model_dump_json())
-            except OSError as error:
-                log.warning("A job's record could not be written", job_id=job.id, problem=error.strerror)
+        self._folders.write_job(workdir, job)
 
-    def read_job_files(self) -> dict[str, Job]:
-        """Return the job of each work folder that tells it, by the folder's name."""
-        jobs = {}
-        for name, job_id in self.list_workdirs().items():
-            try:
-                job = Job.model_validate_json((self.work_dir / name / JOB_NAME).read_text(encoding="utf-8"))
-            except (OSError, ValidationError):
-                continue
-            if job.id == job_id:
-                jobs[name] = job
-        return jobs
+    def note_job(self, job: Job) -> None:
+        """Do the same for a job that was changed while nobody runs it."""
+        if job.workdir is not None:
+            self._folders.write_job(self.work_dir / job.workdir, job)
+
+    def read_job_files(self) -> dict[str, Job | None]:
+        """Return the job of each work folder by the folder's name; None where it does not tell it."""
+        return self._folders.read_jobs()
 
     def keep_verdict(self, workdir: Path, verdict: dict[str, Any]) -> None:
         """Note durably that the result is verified, so that a restart only publishes it."""
@@ -284,19 +242,3 @@ class Library:
 
     def _record_path(self, job_id: str) -> Path:
         return self.downloads_dir / RECORDS / f"{job_id}.json"
-
-    def _remove_trash(self) -> None:
-        with os.scandir(self.work_dir) as entries:
-            trash = [entry.name for entry in entries if _TRASH.match(entry.name)]
-        for name in trash:
-            _remove_tree(self.work_dir / name)
-
-
-def _remove_tree(path: Path) -> None:
-    """Delete a folder, following no link; what refuses is left for the next start."""
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        # A folder without write permission keeps its files; it was ours, so take the permission.
-        for folder in [path, *(entry for entry in path.rglob("*") if entry.is_dir() and not entry.is_symlink())]:
-            folder.chmod(0o700)
-        shutil.rmtree(path, ignore_errors=True)

@@ -5,12 +5,13 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from media_downloader.errors import DiskFull, PathEscapesLibrary
+from media_downloader.library.durable import sync_file, sync_folder, write_atomically
 from media_downloader.library.files import folder_descriptor
 from media_downloader.library.names import safe_extension, safe_name
 
@@ -38,31 +39,6 @@ class PublishPlan:
     #: What the template gave; made safe here.
     name: str
     folder: PurePosixPath
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small private file so that it is whole or not there, also after a power cut."""
-    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.new")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Publisher:
@@ -141,7 +117,7 @@ class Publisher:
 
     def _take_one(self, source: Path, name: str) -> bool:
         target = self._root / name
-        _sync_file(source)
+        sync_file(source)
         self._step("link")
         try:
             # Links that follow nothing: the source is ours, the folder was opened without following any.
@@ -192,17 +168,3 @@ def _rename_without_replacing(part: Path, target: Path) -> bool:
     # The empty file held the name; the rename replaces our own.
     part.replace(target)
     return True
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def total_bytes(paths: Iterable[Path]) -> int:
-    """Return the bytes that files take; one that is gone takes none."""
-    total = 0
-    for path in paths:
-        with contextlib.suppress(OSError):
-            total += path.lstat().st_size
-    return total

@@ -41,7 +41,7 @@ class SqliteJobStore:
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no database, or only a corrupt one, when this was opened."""
+        """Whether the file began empty and ``rebuild`` has not been done since, in this run or in an earlier one."""
         return self._file.is_new
 
     @property
@@ -75,6 +75,16 @@ class SqliteJobStore:
     async def add(self, new: NewJobs) -> Added:
         """Store all of the jobs or none."""
         return await self._write(lambda connection: writes.add(connection, new))
+
+    async def rebuild(self, jobs: Sequence[Job]) -> None:
+        """Store jobs that were found on disk, and note in the same commit that this is done."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            writes.add(connection, NewJobs(jobs))
+            self._file.note_rebuilt(connection)
+
+        await self._write(write)
+        self._file.is_new = False
 
     async def change(self, job_id: str, change: Change) -> Job:
         """Apply one change atomically."""

@@ -25,6 +25,7 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock: int | None = None
+        #: Whether the file began empty and nothing was rebuilt in it since, in this run or in an earlier one.
         self.is_new = False
         self.set_aside: Path | None = None
 
@@ -32,10 +33,14 @@ class DatabaseFile:
         """Make the file ready. Raises ``StoreTooNew`` and ``StoreUnavailable``; blocks on the disk."""
         self._take_lock()
         try:
-            self.is_new = not self._path.exists()
-            if not self.is_new and not self._is_sound():
-                self._set_aside()
-            self._prepare()
+            exists = self._path.exists()
+            if exists and not self._is_sound():
+                self._set_aside("The database is corrupt")
+                exists = False
+            elif not exists and any(path.exists() for path in self._files()):
+                # SQLite would take a log for the new file's own, whatever file it was written for.
+                self._set_aside("The database is gone and its log is not")
+            self._prepare(exists=exists)
         except sqlite3.Error as error:
             self.close()
             raise unavailable(error) from None
@@ -91,18 +96,19 @@ class DatabaseFile:
         except sqlite3.DatabaseError:
             return False
 
-    def _set_aside(self) -> None:
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + side) for side in SIDE_FILES]
+
+    def _set_aside(self, why: str) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         self.set_aside = self._path.with_name(f"{self._path.name}.corrupt-{stamp}")
-        for side in SIDE_FILES:
-            source = self._path.with_name(self._path.name + side)
+        for source, side in zip(self._files(), SIDE_FILES, strict=True):
             if source.exists():
                 source.replace(self.set_aside.with_name(self.set_aside.name + side))
-        self.is_new = True
-        log.error("The database is corrupt: it was set aside and a new one begins", kept_as=str(self.set_aside))
+        log.error(f"{why}: it was set aside and a new one begins", kept_as=str(self.set_aside))
 
-    def _prepare(self) -> None:
-        if self.is_new:
+    def _prepare(self, *, exists: bool) -> None:
+        if not exists:
             # Before SQLite makes the file with the usual mode: it holds what people watch.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         else:
@@ -119,3 +125,9 @@ class DatabaseFile:
             migrate(connection)
             # A lease ends with the process that gave it; its end is on a clock that means nothing to this one.
             connection.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until IS NOT NULL")
+            pending = connection.execute("SELECT 1 FROM facts WHERE name = 'rebuild'").fetchone()
+            self.is_new = pending is not None
+
+    def note_rebuilt(self, connection: sqlite3.Connection) -> None:
+        """Note, within the transaction that stores the rebuilt jobs, that there is nothing more to rebuild."""
+        connection.execute("DELETE FROM facts WHERE name = 'rebuild'")

@@ -52,6 +52,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE tombstones (id TEXT PRIMARY KEY, document TEXT NOT NULL, expired_at INTEGER NOT NULL) STRICT;
     CREATE TABLE cooldowns (site TEXT PRIMARY KEY, until INTEGER NOT NULL, document TEXT NOT NULL) STRICT;
     CREATE TABLE facts (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
+    -- Until the jobs that work folders tell of are in it: a crash before that must not make the file an old one.
+    INSERT INTO facts VALUES ('rebuild', 'pending');
     """,
 )
 

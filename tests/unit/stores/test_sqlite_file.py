@@ -123,3 +123,19 @@ async def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) 
     store = SqliteJobStore(tmp_path / "nowhere" / "jobs.db")
     with pytest.raises(StoreUnavailable):
         await store.open()
+
+
+async def test_a_log_without_its_database_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
+    """SQLite would write its pages into whatever file stands beside it."""
+    store = await filled(tmp_path / "jobs.db")
+    log = (tmp_path / "jobs.db-wal").read_bytes()
+    await store.close()
+    (tmp_path / "jobs.db").unlink()
+    (tmp_path / "jobs.db-wal").write_bytes(log)
+    store = SqliteJobStore(tmp_path / "jobs.db")
+    await store.open()
+    assert store.is_new
+    assert (await store.find(JobQuery())).jobs == []
+    assert store.set_aside is not None
+    assert store.set_aside.with_name(f"{store.set_aside.name}-wal").read_bytes() == log
+    await store.close()
