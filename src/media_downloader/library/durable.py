@@ -32,12 +32,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
-    """Make a file's content durable."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def total_bytes(paths: Iterable[Path]) -> int:
     """Return the bytes that files take; one that is gone takes none."""
     total = 0

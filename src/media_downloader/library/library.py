@@ -1,6 +1,5 @@
 """The downloads folder: its work folders, its published files and their records."""
 
-import json
 import os
 import shutil
 import stat
@@ -13,13 +12,15 @@ from uuid import uuid4
 
 import structlog
 
-from media_downloader.errors import ConfigurationError, FileMissing, PathEscapesLibrary
+from media_downloader.errors import ConfigurationError, PathEscapesLibrary
 from media_downloader.jobs.model import Job
-from media_downloader.library.durable import total_bytes, write_atomically
 from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, open_published
+from media_downloader.library.intent import undo
 from media_downloader.library.lock import FolderLock
 from media_downloader.library.names import check_template, safe_folder
 from media_downloader.library.publishing import Publisher, PublishPlan
+from media_downloader.library.records import Records
+from media_downloader.library.verdicts import keep_verdict, read_verdict
 from media_downloader.library.workdirs import Orphan, WorkFolders
 
 log = structlog.get_logger(__name__)
@@ -30,11 +31,8 @@ HIDDEN = ".media-downloader"
 RECORDS = f"{HIDDEN}/records"
 #: Hidden folder of ``get``: its database and its work folders, so that it and a server never meet.
 GET = f"{HIDDEN}/get"
-#: Version of the records' shape.
-RECORD_VERSION = 1
 #: Hidden folder of work folders that nobody can tell the job of.
 LOST = f"{HIDDEN}/lost"
-VERDICT_NAME = "verdict.json"
 #: How the names of work folders begin: of one server alone.
 LOCAL_PREFIX = "mdjob_"
 
@@ -69,6 +67,7 @@ class Library:
     def __init__(self, downloads_dir: Path, work_dir: Path | None = None) -> None:
         self.downloads_dir = downloads_dir
         self.work_dir = work_dir or downloads_dir
+        self._records = Records(downloads_dir, downloads_dir / RECORDS)
         self._folders = WorkFolders(self.work_dir, LOCAL_PREFIX)
         self._lock = FolderLock((work_dir or downloads_dir / HIDDEN) / "lock")
 
@@ -149,7 +148,15 @@ class Library:
         return self._folders.owners()
 
     def remove_workdir(self, name: str) -> None:
-        """Delete a work folder; one that is gone already is no matter."""
+        """Delete a work folder; one that is gone already is no matter.
+
+        What a publish that was cut off has left elsewhere goes with it, unless the job has a record: then it is done.
+        """
+        job_id = self._folders.owner(name)
+        if job_id is None:
+            return
+        if not self._records.knows(job_id):
+            undo(self.downloads_dir, self.work_dir / name, restore=False)
         self._folders.remove(name)
 
     def orphaned_workdirs(self, known: Collection[str]) -> list[Orphan]:
@@ -177,16 +184,11 @@ class Library:
 
     def keep_verdict(self, workdir: Path, verdict: dict[str, Any]) -> None:
         """Note durably that the result is verified, so that a restart only publishes it."""
-        write_atomically(workdir / VERDICT_NAME, json.dumps(verdict))
+        keep_verdict(workdir, verdict)
 
     def read_verdict(self, workdir: Path) -> dict[str, Any] | None:
         """Return what ``keep_verdict`` noted, if all of its files are still there."""
-        try:
-            verdict: dict[str, Any] = json.loads((workdir / VERDICT_NAME).read_text(encoding="utf-8"))
-            sound = all((workdir / file["path"]).stat().st_size == file["size_bytes"] for file in verdict["files"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return verdict if sound else None
+        return read_verdict(self.downloads_dir, workdir)
 
     # --- published files ----------------------------------------------------------------------------------------
 
@@ -196,9 +198,7 @@ class Library:
 
     def write_record(self, job_id: str, record: dict[str, Any]) -> None:
         """Keep the media record of what a job published: the folder is the library, every index a cache."""
-        folder = self.downloads_dir / RECORDS
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{job_id}.json", json.dumps({"version": RECORD_VERSION, **record}, indent=1))
+        self._records.write(job_id, record)
 
     def open_artifact(self, name: str) -> OpenFile:
         """Open a published file. Raises ``FileMissing`` and ``PathEscapesLibrary``."""
@@ -214,31 +214,9 @@ class Library:
             return False
 
     def delete_artifacts(self, job_id: str, names: Sequence[str]) -> None:
-        """Delete published files and their record; what is gone or not ours is left alone."""
-        for name in names:
-            try:
-                opened = self.open_artifact(name)
-            except (FileMissing, PathEscapesLibrary):
-                continue
-            os.close(opened.descriptor)
-            self.downloads_dir.joinpath(*checked_parts(name)).unlink(missing_ok=True)
-        self._record_path(job_id).unlink(missing_ok=True)
+        """Delete published files and their record; what is gone, or not this job's any more, is left alone."""
+        self._records.delete_files(job_id, names)
 
     def published_before(self, moment: datetime) -> list[OldFiles]:
         """Return what was published before a moment and is still there."""
-        old = []
-        for path in sorted((self.downloads_dir / RECORDS).glob("*.json")):
-            try:
-                if path.stat().st_mtime >= moment.timestamp():
-                    continue
-                record = json.loads(path.read_text(encoding="utf-8"))
-                names = [str(file["name"]) for file in record["files"]]
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            there = [name for name in names if self.exists(name)]
-            sizes = total_bytes(self.downloads_dir.joinpath(*checked_parts(name)) for name in there)
-            old.append(OldFiles(path.stem, there, sizes))
-        return old
-
-    def _record_path(self, job_id: str) -> Path:
-        return self.downloads_dir / RECORDS / f"{job_id}.json"
+        return [OldFiles(job_id, names, size) for job_id, names, size in self._records.before(moment)]

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from media_downloader.errors import OptionRejected
@@ -10,6 +11,8 @@ from media_downloader.errors import OptionRejected
 NAME_MAX_BYTES = 255
 #: Kept free at a name's end: " (999)", a language and an extension (".zh-Hant.vtt").
 SUFFIX_ROOM_BYTES = 40
+#: Longest label between name and extension; what comes after it is cut.
+LABEL_MAX_BYTES = 80
 #: A folder below the downloads folder goes at most so deep.
 MAX_FOLDER_DEPTH = 10
 
@@ -69,6 +72,34 @@ def safe_extension(extension: str) -> str:
     """Return a short lower-case extension without its dot; "bin" when there is none to be had."""
     kept = re.sub(r"[^a-z0-9]", "", extension.lower())[:10]
     return kept or "bin"
+
+
+def file_names(name: str, number: int, tails: Sequence[tuple[str | None, str]]) -> list[str]:
+    """Return the names of files that belong together, one for each label and extension.
+
+    They share what stands before the label, so that players find what goes with what; none is longer than a
+    filesystem takes, and no two are the same, also where case or composition makes no difference.
+    """
+    endings: list[str] = []
+    taken: set[str] = set()
+    for label, extension in tails:
+        plain = f".{safe_name(label, max_bytes=LABEL_MAX_BYTES)}" if label else ""
+        ending = f"{plain}.{safe_extension(extension)}"
+        again = 2
+        while same_name(ending) in taken:
+            ending = f"{plain}.{again}.{safe_extension(extension)}"
+            again += 1
+        taken.add(same_name(ending))
+        endings.append(ending)
+    nth = f" ({number})" if number > 1 else ""
+    longest = max((len(f"{nth}{ending}".encode()) for ending in endings), default=0)
+    stem = safe_name(name, max_bytes=min(NAME_MAX_BYTES - longest, NAME_MAX_BYTES - SUFFIX_ROOM_BYTES))
+    return [f"{stem}{nth}{ending}" for ending in endings]
+
+
+def same_name(name: str) -> str:
+    """Return what is the same for names that some filesystem takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def safe_folder(folder: str) -> PurePosixPath:

@@ -56,18 +56,23 @@ class WorkFolders:
             target.mkdir(mode=0o700)
         return target
 
+    def owner(self, name: str) -> str | None:
+        """Return the job that a work folder of this name belongs to; None for any other name."""
+        match = self._name.match(name)
+        return None if match is None else match.group(1)
+
     def owners(self) -> dict[str, str]:
         """Return job id by the name of each work folder."""
         found = {}
         for entry in self.folder.iterdir():
-            match = self._name.match(entry.name)
-            if match and entry.is_dir() and not entry.is_symlink():
-                found[entry.name] = match.group(1)
+            job_id = self.owner(entry.name)
+            if job_id is not None and entry.is_dir() and not entry.is_symlink():
+                found[entry.name] = job_id
         return found
 
     def remove(self, name: str) -> None:
         """Delete a work folder; one that is gone already is no matter."""
-        if not self._name.match(name):
+        if self.owner(name) is None:
             return
         trash = self.folder / f".mdtrash_{uuid4().hex}"
         try:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media_downloader.errors import OptionRejected
-from media_downloader.library.names import check_template, safe_extension, safe_folder, safe_name
+from media_downloader.library.names import check_template, file_names, safe_extension, safe_folder, safe_name
 
 anything = st.text(alphabet=st.characters(exclude_categories=()), max_size=400)
 
@@ -92,6 +92,34 @@ def test_a_bad_template_is_refused(template: str) -> None:
 @pytest.mark.parametrize("template", ["%(title)s", "%(title)s [%(id)s]", "%(upload_date>%Y-%m-%d)s %(title).50s"])
 def test_a_good_template_is_taken(template: str) -> None:
     check_template(template)
+
+
+@given(
+    anything,
+    st.integers(min_value=1, max_value=99_999),
+    st.lists(st.tuples(st.none() | anything, anything), min_size=1, max_size=8),
+)
+def test_the_names_of_one_job_fit_every_filesystem_and_are_different(
+    title: str, number: int, tails: list[tuple[str | None, str]]
+) -> None:
+    names = file_names(title, number, tails)
+    assert len(names) == len(tails)
+    assert all(len(name.encode()) <= 255 for name in names)
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
+    for name, (_, extension) in zip(names, tails, strict=True):
+        assert "/" not in name
+        assert not name.startswith(".")
+        assert name.endswith(f".{safe_extension(extension)}")
+        assert unicodedata.is_normalized("NFC", name)
+        assert (f" ({number})" in name) or number == 1
+
+
+def test_a_long_title_with_a_long_label_is_cut_once_for_all_of_its_files() -> None:
+    media, text = file_names("é" * 300, 12, [(None, "mp4"), ("label " * 60, "vtt")])
+    assert len(text.encode()) <= 255
+    stem = media.removesuffix(" (12).mp4")
+    assert text.startswith(f"{stem} (12).label")
+    assert len(stem) > 60
 
 
 @given(anything)
