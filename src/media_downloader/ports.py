@@ -112,6 +112,8 @@ class JobStore(Protocol):
         """Store all of the jobs or none, each behind the last of its priority.
 
         A job whose id exists is left as it is and returned as stored, so that an add can be repeated.
+        A queued child of a parent that is no playlist yet is stored as its parent's wish wants it at that moment
+        (``jobs.state.inherited``): paused, or canceled and finished.
         A key that was used with the same digest returns the jobs of that time; with another digest it raises
         ``IdempotencyConflict``. Of any number of concurrent callers with one key, one adds.
         """
@@ -135,8 +137,18 @@ class JobStore(Protocol):
         a move between running states keeps them, so that a wish is never overtaken. Entering a finished state stamps
         ``finished_at``, leaving it clears it. Moving to the state it is in is illegal. A running job with a pending
         signal that is to go back to the queue ends as the user asked instead, and a cancel overrules an error
-        (``jobs.state.obeyed``). Raises ``InvalidTransition``; ``LeaseLost`` when ``attempt`` is not the job's.
+        (``jobs.state.obeyed``). So does one with a pending signal that is to become a playlist (``is_playlist`` among
+        the facts): it becomes none, and the other facts are kept. Raises ``InvalidTransition``; ``LeaseLost`` when
+        ``attempt`` is not the job's.
         Of any number of concurrent callers asking for the same move, exactly one succeeds.
+        """
+
+    async def change_many(self, wishes: Mapping[str, Change | Signal]) -> Sequence[Job]:
+        """Apply to each job, by id, what ``change`` or ``send_signal`` would; all of it in one atomic step.
+
+        Returns the jobs that changed, in the order given. One that is not there, cannot be read, has the signal
+        already, or to which its wish does not apply by now (``InvalidTransition``, ``LeaseLost``) is left as it is and
+        left out. A parent of many of them is updated once. Callers ask for a few hundred at once, not for thousands.
         """
 
     async def claim(self, job_id: str, claim: Claim) -> Job:

@@ -109,6 +109,18 @@ def obeyed(current: State, target: State, signal: Signal | None) -> State:
     return State.PAUSED if target is State.QUEUED else target
 
 
+def inherited(parent: State, signal: Signal | None, child: State) -> State:
+    """Return the state in which a child is added to a parent that is being listed (and is no playlist yet).
+
+    What was asked of the parent holds for the children that are found afterwards.
+    """
+    if child is not State.QUEUED:
+        return child
+    if signal is Signal.CANCEL or parent is State.CANCELED:
+        return State.CANCELED
+    return State.PAUSED if signal is Signal.PAUSE or parent is State.PAUSED else child
+
+
 def outcome(action: Action, state: State) -> State | None:
     """Return the state that the action leads to at once, or None where it is a signal or does not apply."""
     return _OUTCOMES.get((action, state))

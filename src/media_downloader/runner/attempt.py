@@ -12,9 +12,10 @@ import structlog
 from media_downloader.downloader.process import DownloadProcess
 from media_downloader.downloader.protocol import Failed, FinishRecording, Spec, Task
 from media_downloader.errors import DownloaderUnavailable, LeaseLost, StoreUnavailable
+from media_downloader.families import act_on_children, states_acted_on
 from media_downloader.jobs.model import FailureKind, Job, JobEvent, Progress
-from media_downloader.jobs.state import Signal, State
-from media_downloader.ports import Change, JobQuery
+from media_downloader.jobs.state import Action, Signal, State
+from media_downloader.ports import Change
 from media_downloader.runner.conversation import Conversation
 from media_downloader.runner.ending import Ending
 
@@ -108,14 +109,14 @@ class Attempt:
         self.job = job
         library = self._deps.library
         await self.flush_notes()
+        if job.state is State.CANCELED and job.children:
+            await self._cancel_children()
         if self._workdir is None:
             return
         if job.workdir is None:
             await asyncio.to_thread(library.remove_workdir, self._workdir.name)
         else:
             await asyncio.to_thread(library.write_job_file, self._workdir, job)
-        if job.state is State.CANCELED:
-            await self._cancel_children()
 
     def note(self, line: str) -> None:
         """Add a line to the job's log."""
@@ -221,12 +222,13 @@ class Attempt:
         return Ending(change=Change(State.PAUSED)) if now > self._finish_by else None
 
     async def _cancel_children(self) -> None:
-        """A playlist that was canceled while it was being listed leaves no children in the queue."""
-        store = self._deps.store
-        query = JobQuery(states=(State.QUEUED, State.PAUSED), parent_id=self.job.id, limit=200)
-        while page := (await store.find(query)).jobs:
-            for child in page:
-                await self._deps.bus.publish(JobEvent(job=await store.change(child.id, Change(State.CANCELED))))
+        """A playlist that was canceled while it was being listed leaves no children, running ones neither."""
+        states = states_acted_on(Action.CANCEL, self.job)
+        async for step in act_on_children(self._deps.store, self.job.id, Action.CANCEL, states):
+            for before, child in step.changed:
+                if before.workdir is not None and child.state is State.CANCELED:
+                    await asyncio.to_thread(self._deps.library.remove_workdir, before.workdir)
+                await self._deps.bus.publish(JobEvent(job=child))
 
 
 def _disk_low(free_bytes: int) -> Failed:

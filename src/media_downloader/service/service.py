@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from media_downloader.errors import InvalidTransition
+from media_downloader.families import pages_of_children
 from media_downloader.jobs.model import Artifact, DeletedEvent, Job, JobEvent, QueueEvent, QueueState, utc_now
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import FINISHED, RUNNING, Action, State
 from media_downloader.library import OpenFile
 from media_downloader.netguard import check_url, resolve_and_check
 from media_downloader.ports import Change, JobQuery
-from media_downloader.service.acting import Acting, pages_of_children
+from media_downloader.service.acting import Acting
 from media_downloader.service.adding import Adding
 from media_downloader.service.model import AddOutcome, AddRequest, JobPatch, JobView, ServiceDeps
 from media_downloader.service.views import Views

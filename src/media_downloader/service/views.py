@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from media_downloader.families import actions_on_children
 from media_downloader.jobs.model import Job
 from media_downloader.jobs.state import Action, State, allowed_actions
 from media_downloader.jobs.waiting import QueueFacts, why_waiting
@@ -34,16 +35,10 @@ class Views:
         return {job.id for job in done if not all(exists(artifact.name) for artifact in job.artifacts)}
 
 
-def actions_on_playlist(parent: Job) -> list[Action]:
-    """Return what can be asked of at least one child. Whose files are gone is not looked up for all of them."""
-    states = [state for state, count in parent.children.items() if count > 0]
-    return [action for action in Action if any(action in allowed_actions(state) for state in states)]
-
-
 def _view(job: Job, facts: QueueFacts, *, file_is_gone: bool) -> JobView:
-    if job.is_playlist:
-        actions = actions_on_playlist(job)
-    else:
-        actions = allowed_actions(job.state, job.signal, file_is_gone=file_is_gone)
+    actions = [] if job.is_playlist else allowed_actions(job.state, job.signal, file_is_gone=file_is_gone)
+    if job.children:
+        passed_on = actions_on_children(job.children)
+        actions = [action for action in Action if action in actions or action in passed_on]
     wait = why_waiting(job, facts)
     return JobView(job, actions, wait.reason if wait else None, wait.until if wait else None)

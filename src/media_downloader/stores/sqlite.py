@@ -95,6 +95,16 @@ class SqliteJobStore:
             self._forget_progress(job_id)
         return changed
 
+    async def change_many(self, wishes: Mapping[str, Change | Signal]) -> Sequence[Job]:
+        """Apply to each job what applies, in one step."""
+        with self._progress_lock:
+            newest = {job_id: self._progress[job_id] for job_id in wishes if job_id in self._progress}
+        changed = await self._write(lambda connection: writes.change_many(connection, wishes, newest))
+        for job in changed:
+            if job.state not in RUNNING:
+                self._forget_progress(job.id)
+        return changed
+
     async def claim(self, job_id: str, claim: Claim) -> Job:
         """Take a queued job."""
         return await self._write(lambda connection: writes.claim(connection, job_id, claim))

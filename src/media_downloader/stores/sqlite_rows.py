@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -149,20 +150,45 @@ def last_position(connection: sqlite3.Connection, priority: int) -> int:
     return row["position"] if row is not None else 0
 
 
-def count_child(connection: sqlite3.Connection, parent_id: str | None, gone: State | None, came: State | None) -> None:
-    """Keep a playlist's counters, and the state that follows from them, in step with one child."""
-    if parent_id is None or gone == came:
-        return
-    parent = next(iter(read_jobs(rows_of(connection, "WHERE id = ?", (parent_id,)))), None)
-    if parent is None:
-        return
-    children = dict(parent.children)
-    if gone is not None:
-        children[gone] = children.get(gone, 0) - 1
-    if came is not None:
-        children[came] = children.get(came, 0) + 1
-    children = {state: count for state, count in children.items() if count > 0}
-    save(connection, parent, derive(parent.model_copy(update={"children": children, "updated_at": clock.wall()})))
+def find(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    """Return the job if it is there and can be read."""
+    return next(iter(read_jobs(rows_of(connection, "WHERE id = ?", (job_id,)))), None)
+
+
+class Tally:
+    """Keeps playlists' counters, and the states that follow from them, in step with children that come, move and go."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, Counter[State]] = {}
+
+    def note(self, before: Job | None, after: Job | None) -> None:
+        """Take note of one child, as it was and as it is."""
+        job = after or before
+        if job is None or job.parent_id is None or (before and before.state) == (after and after.state):
+            return
+        counts = self._parents.setdefault(job.parent_id, Counter())
+        if before is not None:
+            counts[before.state] -= 1
+        if after is not None:
+            counts[after.state] += 1
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Update each parent once."""
+        for parent_id, counts in self._parents.items():
+            parent = find(connection, parent_id)
+            if parent is None or not any(counts.values()):
+                continue
+            counts.update(parent.children)
+            children = {state: counts[state] for state in State if counts[state] > 0}
+            facts = {"children": children, "updated_at": clock.wall()}
+            save(connection, parent, derive(parent.model_copy(update=facts)))
+
+
+def count_child(connection: sqlite3.Connection, before: Job | None, after: Job | None) -> None:
+    """Do so for one child alone."""
+    tally = Tally()
+    tally.note(before, after)
+    tally.write(connection)
 
 
 def derive(parent: Job) -> Job:

@@ -8,14 +8,16 @@ from typing import Any
 
 from media_downloader.errors import ClaimRefused, IdempotencyConflict, InvalidTransition, LeaseLost
 from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone
-from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, obeyed
+from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, inherited, obeyed
 from media_downloader.ports import Added, Change, Claim, NewJobs
 from media_downloader.stores import sqlite_clock as clock
 from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores.sqlite_rows import (
     GAP,
+    Tally,
     count_child,
     derive,
+    find,
     insert,
     last_position,
     load,
@@ -34,15 +36,20 @@ def add(connection: sqlite3.Connection, new: NewJobs) -> Added:
         if row is not None:
             if row["digest"] != (new.request_digest or ""):
                 raise IdempotencyConflict("This Idempotency-Key was used before, for another request.")
-            known = [_find(connection, job_id) for job_id in json.loads(row["job_ids"])]
+            known = [find(connection, job_id) for job_id in json.loads(row["job_ids"])]
             return Added([job for job in known if job is not None], replayed=True)
     stored = []
+    parents: dict[str | None, Job | None] = {None: None}
+    tally = Tally()
     for job in new.jobs:
-        known_job = _find(connection, job.id)
+        known_job = find(connection, job.id)
         if known_job is None:
-            known_job = insert(connection, job)
-            count_child(connection, job.parent_id, None, job.state)
+            if job.parent_id not in parents:
+                parents[job.parent_id] = find(connection, job.parent_id or "")
+            known_job = insert(connection, _as_wished(job, parents[job.parent_id]))
+            tally.note(None, known_job)
         stored.append(known_job)
+    tally.write(connection)
     if new.idempotency_key is not None:
         ids = json.dumps([job.id for job in stored])
         values = (new.idempotency_key, new.request_digest or "", ids, clock.now_micros())
@@ -50,9 +57,14 @@ def add(connection: sqlite3.Connection, new: NewJobs) -> Added:
     return Added(stored)
 
 
-def _find(connection: sqlite3.Connection, job_id: str) -> Job | None:
-    row = rows_of(connection, "WHERE id = ?", (job_id,))
-    return next(iter(read_jobs(row)), None)
+def _as_wished(child: Job, parent: Job | None) -> Job:
+    """Return a new child as what was asked of its parent wants it."""
+    if parent is None or parent.is_playlist:
+        return child
+    state = inherited(parent.state, parent.signal, child.state)
+    if state is child.state:
+        return child
+    return child.model_copy(update={"state": state, "finished_at": clock.wall() if state in FINISHED else None})
 
 
 def change(
@@ -60,6 +72,10 @@ def change(
 ) -> Job:
     """Check the change against the job as it is now, and write it. ``newest`` is progress not yet stored."""
     job = load(connection, job_id)
+    return _store(connection, job, _changed(connection, job, wanted, newest))
+
+
+def _changed(connection: sqlite3.Connection, job: Job, wanted: Change, newest: tuple[int, Progress] | None) -> Job:
     if wanted.attempt is not None:
         _fence(job, wanted.attempt)
     if wanted.expected is not None and job.state not in wanted.expected:
@@ -69,15 +85,48 @@ def change(
         facts.setdefault("progress", newest[1])
     if facts.get("priority", job.priority) != job.priority:
         facts["position"] = last_position(connection, facts["priority"]) + GAP
-    if wanted.to is not None:
-        _check_move(job, wanted.to)
-        to = obeyed(job.state, wanted.to, job.signal)
-        if to is not wanted.to:
+    target = wanted.to
+    if facts.get("is_playlist") and not job.is_playlist and job.signal is not None:
+        # It would swallow the wish: the one who asked for it knew of no playlist.
+        del facts["is_playlist"]
+        target = State.QUEUED
+    if target is not None:
+        _check_move(job, target)
+        to = obeyed(job.state, target, job.signal)
+        if to is not target:
             # The failure of an attempt that was to end anyway is no news, and its work folder goes with a cancel.
             facts |= {"failure": None, "ready_at": job.not_before} | ({"workdir": None} if to is State.CANCELED else {})
         facts |= _move_facts(job, to)
-    changed = job.model_copy(update={**facts, "updated_at": clock.wall()})
-    return _store(connection, job, derive(changed))
+    return derive(job.model_copy(update={**facts, "updated_at": clock.wall()}))
+
+
+def change_many(
+    connection: sqlite3.Connection,
+    wishes: Mapping[str, Change | Signal],
+    newest: Mapping[str, tuple[int, Progress]],
+) -> list[Job]:
+    """Apply what applies, and update each parent once."""
+    rows = rows_of(connection, "WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(wishes)),))
+    known = {job.id: job for job in read_jobs(rows)}
+    tally = Tally()
+    changed = []
+    for job_id, wish in wishes.items():
+        job = known.get(job_id)
+        if job is None:
+            continue
+        try:
+            if isinstance(wish, Signal):
+                after = _signaled(job, wish)
+            else:
+                after = _changed(connection, job, wish, newest.get(job_id))
+        except (InvalidTransition, LeaseLost):
+            continue
+        if after is not job:
+            save(connection, job, after)
+            tally.note(job, after)
+            changed.append(after)
+    tally.write(connection)
+    return changed
 
 
 def _fence(job: Job, attempt: int) -> None:
@@ -105,7 +154,7 @@ def _move_facts(job: Job, to: State) -> dict[str, Any]:
 
 def _store(connection: sqlite3.Connection, before: Job, after: Job) -> Job:
     save(connection, before, after)
-    count_child(connection, after.parent_id, before.state, after.state)
+    count_child(connection, before, after)
     return after
 
 
@@ -139,7 +188,7 @@ def claim(connection: sqlite3.Connection, job_id: str, wanted: Claim) -> Job:
     }
     claimed = job.model_copy(update=facts)
     save(connection, job, claimed, lease_until=_lease_end(wanted.lease_seconds))
-    count_child(connection, job.parent_id, job.state, claimed.state)
+    count_child(connection, job, claimed)
     return claimed
 
 
@@ -162,13 +211,18 @@ def renew(connection: sqlite3.Connection, job_id: str, attempt: int, lease_secon
 def send_signal(connection: sqlite3.Connection, job_id: str, signal: Signal) -> Job:
     """Note a wish; a cancel stays a cancel."""
     job = load(connection, job_id)
+    signaled = _signaled(job, signal)
+    if signaled is not job:
+        save(connection, job, signaled)
+    return signaled
+
+
+def _signaled(job: Job, signal: Signal) -> Job:
     if job.state not in RUNNING or job.is_playlist:
         raise InvalidTransition(f"Nobody runs a job that is {job.state}.", state=str(job.state))
-    if job.signal is Signal.CANCEL:
+    if job.signal in {Signal.CANCEL, signal}:
         return job
-    signaled = job.model_copy(update={"signal": signal, "updated_at": clock.wall()})
-    save(connection, job, signaled)
-    return signaled
+    return job.model_copy(update={"signal": signal, "updated_at": clock.wall()})
 
 
 def save_progress(connection: sqlite3.Connection, job_id: str, attempt: int, progress: Progress) -> None:
@@ -265,7 +319,7 @@ def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job
         connection.execute("DELETE FROM jobs WHERE id = ?", (member.id,))
         if expired:
             _bury(connection, member, now)
-    count_child(connection, job.parent_id, job.state, None)
+    count_child(connection, job, None)
     return job
 
 

@@ -75,6 +75,94 @@ async def test_an_action_that_fits_no_child_is_refused(container: Container) -> 
     await container.store.close()
 
 
+@pytest.mark.parametrize("action, state", [(Action.PAUSE, State.PAUSED), (Action.CANCEL, State.CANCELED)])
+async def test_what_is_asked_while_a_playlist_is_listed_holds_for_all_of_it(
+    container: Container, action: Action, state: State
+) -> None:
+    store = container.store
+    parent = a_job()
+    await store.add(NewJobs([parent]))
+    held = await store.claim(parent.id, Claim("test", 600))
+    entries = [a_job(parent_id=parent.id, entry_index=n) for n in range(1, 5)]
+    await store.add(NewJobs(entries[:2]))
+    running = await store.claim(entries[0].id, Claim("test", 600))
+    asked = await container.service.act(parent.id, action)
+    assert asked.job.children == {State.EXTRACTING: 1, state: 1}
+    assert (await store.get(running.id)).signal == action
+    await store.add(NewJobs(entries[2:]))
+    ended = await store.change(parent.id, Change(facts={"is_playlist": True}, attempt=held.attempt))
+    await store.change(running.id, Change(State.QUEUED, attempt=running.attempt))
+    assert ended.state is state
+    assert (await store.get(parent.id)).children == {state: 4}
+    again = await container.service.act(parent.id, Action.RESUME if state is State.PAUSED else Action.RETRY)
+    assert (again.job.state, again.job.children) == (State.QUEUED, {State.QUEUED: 4})
+    await store.close()
+
+
+async def test_what_a_failed_listing_left_behind_can_still_be_stopped(container: Container) -> None:
+    parent = a_job()
+    store = container.store
+    await store.add(NewJobs([parent]))
+    await store.claim(parent.id, Claim("test", 600))
+    await store.add(NewJobs([a_job(parent_id=parent.id), a_job(parent_id=parent.id)]))
+    await store.change(parent.id, Change(State.ERROR))
+    assert Action.PAUSE in (await container.service.get(parent.id)).allowed_actions
+    paused = await container.service.act(parent.id, Action.PAUSE)
+    assert (paused.job.state, paused.job.children) == (State.ERROR, {State.PAUSED: 2})
+    canceled = await container.service.act(parent.id, Action.CANCEL)
+    assert (canceled.job.state, canceled.job.children) == (State.CANCELED, {State.CANCELED: 2})
+    with pytest.raises(InvalidTransition):
+        await container.service.act(parent.id, Action.PAUSE)
+    await store.close()
+
+
+async def test_nothing_can_be_asked_of_a_playlist_that_is_done(container: Container) -> None:
+    parent = await a_playlist(container, 2)
+    for number in (1, 2):
+        job = await container.store.claim(child_id(parent.id, number), Claim("test", 600))
+        await container.store.change(job.id, Change(State.DONE))
+    for action in Action:
+        with pytest.raises(InvalidTransition):
+            await container.service.act(parent.id, action)
+    await container.store.close()
+
+
+async def test_a_pause_that_is_being_obeyed_is_no_resume(container: Container) -> None:
+    parent = await a_playlist(container, 1)
+    await container.store.claim(child_id(parent.id, 1), Claim("test", 600))
+    await container.service.act(parent.id, Action.RESUME)
+    for _ in range(2):
+        await container.service.act(parent.id, Action.PAUSE)
+    with pytest.raises(InvalidTransition):
+        await container.service.act(parent.id, Action.RESUME)
+    await container.store.close()
+
+
+async def test_a_retry_leaves_alone_what_the_user_gave_up(container: Container) -> None:
+    parent = await a_playlist(container, 3)
+    await container.service.act(child_id(parent.id, 1), Action.CANCEL)
+    await container.store.change(child_id(parent.id, 2), Change(State.ERROR))
+    retried = await container.service.act(parent.id, Action.RETRY)
+    assert retried.job.children == {State.CANCELED: 1, State.QUEUED: 2}
+    # Nothing failed: there is nothing else that a retry could mean.
+    retried = await container.service.act(parent.id, Action.RETRY)
+    assert retried.job.children == {State.QUEUED: 3}
+    await container.store.close()
+
+
+async def test_the_work_folders_of_canceled_children_go(container: Container) -> None:
+    parent = await a_playlist(container, 2)
+    folders = []
+    for number in (1, 2):
+        workdir = container.library.prepare_workdir(child_id(parent.id, number), None)
+        await container.store.change(child_id(parent.id, number), Change(facts={"workdir": workdir.name}))
+        folders.append(workdir)
+    await container.service.act(parent.id, Action.CANCEL)
+    assert not any(folder.exists() for folder in folders)
+    assert await container.store.workdirs() == {}
+    await container.store.close()
+
+
 async def test_a_removed_child_is_told_of_and_so_is_what_becomes_of_its_parent(container: Container) -> None:
     parent = await a_playlist(container, 2)
     news = container.bus.subscribe()
