@@ -23,13 +23,15 @@ def a_spec(**given_options: object) -> Spec:
     return Spec(task=Task.DOWNLOAD, options=JobOptions.model_validate(given_options))
 
 
+#: Control characters and halves of characters are refused before they get here.
+words = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
 job_options = st.builds(
     JobOptions,
     preset=st.sampled_from(list(Preset)),
-    format=st.none() | st.text(min_size=1, max_size=20),
+    format=st.none() | words,
     subtitles=st.lists(st.from_regex(r"\A[a-z]{2}\Z"), max_size=3).map(tuple),
-    output_template=st.none() | st.text(min_size=1, max_size=20),
-    folder=st.none() | st.text(min_size=1, max_size=20),
+    output_template=st.none() | words,
+    folder=st.none() | words,
     playlist=st.none() | st.booleans(),
 )
 
