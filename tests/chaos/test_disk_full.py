@@ -1,5 +1,7 @@
 """A full disk: the queue pauses and says so, nothing is lost, and it goes on by itself when there is room."""
 
+import contextlib
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,12 +34,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave_bytes: int) -> Path:
-    """Fill the disk but for so many bytes."""
-    import shutil
-
+    """Fill the disk but for so many bytes, while downloads go on writing to it: they may take the last of it first."""
     ballast = disk / "ballast"
-    with ballast.open("wb") as file:
-        file.write(bytes(max(0, shutil.disk_usage(disk).free - leave_bytes)))
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while (free := shutil.disk_usage(disk).free) > leave_bytes:
+            file.write(bytes(min(65536, free - leave_bytes)))
     return ballast
 
 

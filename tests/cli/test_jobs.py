@@ -123,7 +123,7 @@ def test_files_stay_when_a_job_is_removed_unless_asked(server: Program, site: Or
 
 
 def test_every_command_speaks_json(server: Program, site: Origin) -> None:
-    [job] = json.loads(told(on_server(server, "add", site.url("small.mp4"), "--paused", "--json")))
+    [job] = json.loads(told(on_server(server, "add", site.url("big.mp4", "rate=500000"), "--paused", "--json")))
     assert job["state"] == "paused"
     job_id = job["id"]
     for command in ("resume", "pause", "cancel", "retry"):
@@ -132,6 +132,8 @@ def test_every_command_speaks_json(server: Program, site: Origin) -> None:
         [answer] = json.loads(told(on_server(server, command, job_id, "--json")))
         assert answer["id"] == job_id
         server.wait_for(job_id, lambda job: job["signal"] is None, "the wish to be obeyed", 5)
+    told(on_server(server, "cancel", job_id))
+    server.wait_state(job_id, "canceled")
     page = json.loads(told(on_server(server, "list", "--json")))
     assert job_id in {job["id"] for job in page["jobs"]}
     assert sum(page["counts"].values()) >= 1
