@@ -175,11 +175,10 @@ class Runner:
     async def pause_for_disk(self) -> None:
         """Let nothing more start until there is room; says so once."""
         deps = self._deps
-        state = await deps.store.queue_state()
-        if state.paused:
-            return
+        seen = await deps.store.queue_state()
         state = QueueState(paused=True, reason="disk", since=utc_now())
-        await deps.store.set_queue_state(state)
+        if seen.paused or not await deps.store.set_queue_state(state, expected=seen):
+            return
         await deps.bus.publish(QueueEvent(queue=state))
         log.warning("The disk is full: the queue is paused until there is room", free_bytes=deps.space.free_bytes())
 
