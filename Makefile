@@ -33,7 +33,7 @@ run: install ## Serve on http://127.0.0.1:8000
 	@exec $(BIN)/media-downloader serve
 
 test: $(VENV)/.installed-dev ## Run every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that take no time: no downloads, no kills
 	$(BIN)/python -m pytest -m "not e2e and not chaos"

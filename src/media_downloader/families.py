@@ -123,4 +123,7 @@ def _facts_for(action: Action, job: Job) -> dict[str, Any]:
     facts: dict[str, Any] = {"ready_at": job.not_before, "retries": 0, "crashes": 0, "failure": None}
     if action is Action.RETRY and job.state in {State.DONE, State.CANCELED}:
         facts |= {"artifacts": (), "progress": type(job.progress)(), "notices": (), "workdir": None}
+    if action is Action.RETRY:
+        # What was extracted when it failed may be what it failed of.
+        facts["extract_anew"] = True
     return facts

@@ -20,7 +20,7 @@ ENOUGH_BYTES = 400_000
 
 def seconds_of(path: Path) -> float:
     """Return how long the file plays; it must be readable to its end."""
-    content = check_media(path, ffmpeg(), None)
+    content = check_media(path, ffmpeg())
     assert content.type == "video/mp4"
     assert content.duration_seconds is not None
     return content.duration_seconds

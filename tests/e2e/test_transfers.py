@@ -1,6 +1,7 @@
 """Every way in which media comes, and every way in which a server can fail while it does."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -30,6 +31,11 @@ def failed(server: Program, url: str, **options: object) -> Job:
     assert job["failure"]["message"]
     assert server.published() == []
     return job
+
+
+def feed(title: str, links: Sequence[str]) -> str:
+    items = "".join(f"<item><title>Part</title><link>{link}</link></item>" for link in links)
+    return f'<?xml version="1.0"?><rss version="2.0"><channel><title>{title}</title>{items}</channel></rss>'
 
 
 @pytest.mark.parametrize(
@@ -96,10 +102,10 @@ def test_a_body_without_a_length_that_is_cut_is_not_published(server: Program, o
 
 
 def test_a_link_that_expires_in_the_middle_is_extracted_anew(server: Program, origin: Origin, media: Media) -> None:
-    # The page names the file; the file's link is refused once bytes have come, and works again afterwards.
+    # The page names the file; its line is cut, then its link is refused, and works again afterwards.
     origin.page(
         "page.html",
-        '<html><head><title>Film</title></head><video src="/cut=200000,times=2,status=403,first=3/small.mp4"></video>',
+        '<html><head><title>Film</title></head><video src="/cut=200000,times=1,status=403,first=2/small.mp4"></video>',
     )
     done = download(server, origin.url("page.html"))
     assert sha256(server.file_of(done)) == sha256(media.small)
@@ -165,8 +171,13 @@ def test_a_paused_stream_fetches_nothing_twice_but_the_fragment_in_flight(
     server.act(job_id, "resume")
     done = server.wait_done(job_id)
     assert_same_media(server.file_of(done), media.hls_source)
-    parts = {seen.path for seen in origin.requests("") if seen.path.endswith((".ts", ".m4s"))}
-    repeated = [path for path in parts if len(origin.requests(path)) > 1]
+    parts = [seen for seen in origin.requests("") if seen.path.endswith((".ts", ".m4s"))]
+    # A byte each of the first and the last fragment that is kept proves that the stream is still the same.
+    proofs = [seen for seen in parts if seen.range == "bytes=0-0"]
+    assert len(proofs) <= 2
+    assert all(seen.sent_bytes <= 1 for seen in proofs)
+    fetched = Counter(seen.path for seen in parts if seen not in proofs)
+    repeated = [path for path, count in fetched.items() if count > 1]
     assert len(repeated) <= 1, repeated
 
 
@@ -200,14 +211,7 @@ def test_one_link_as_video_and_as_audio_is_two_jobs(server: Program, origin: Ori
 
 
 def test_a_playlist_becomes_a_parent_with_a_child_for_each_entry(server: Program, origin: Origin) -> None:
-    items = "".join(
-        f"<item><title>Part {number}</title>"
-        f'<enclosure url="{origin.url("small.mp4", f"n{number}")}" type="video/mp4"/></item>'
-        for number in range(1, 5)
-    )
-    origin.page(
-        "feed.xml", f'<?xml version="1.0"?><rss version="2.0"><channel><title>Feed</title>{items}</channel></rss>'
-    )
+    origin.page("feed.xml", feed("Feed", [origin.url("small.mp4", f"n{number}") for number in range(1, 5)]))
     parent_id = server.add(origin.url("feed.xml"), options={"playlist_limit": 3})["id"]
     parent = server.wait_for(parent_id, lambda job: job["is_playlist"], "entries")
     assert sum(parent["children"].values()) == 3
@@ -217,6 +221,24 @@ def test_a_playlist_becomes_a_parent_with_a_child_for_each_entry(server: Program
     page = server.answer(server.client.get("/jobs", params={"parent_id": parent_id, "sort": "created_at"}))
     assert [job["entry_index"] for job in page["jobs"]] == [1, 2, 3]
     assert len(server.published()) == 3
+
+
+def test_lists_within_a_list_are_opened_and_what_cannot_be_one_file_says_so(server: Program, origin: Origin) -> None:
+    films = [origin.url("small.mp4", f"n{number}") for number in range(3)]
+    origin.page("inner.xml", feed("Inner", films[:2]))
+    # It names itself too: that must end.
+    origin.page("outer.xml", feed("Outer", [origin.url("inner.xml"), films[2], origin.url("outer.xml")]))
+    # Nothing tells from this link that a feed is behind it.
+    origin.page("unknown", feed("Unknown", films[:2]))
+    origin.page("last.xml", feed("Last", [origin.url("unknown"), films[0]]))
+    parent = server.wait_state(server.add(origin.url("outer.xml"))["id"], "done", "error")
+    assert parent["children"] == {"done": 3}
+    parent_id = server.add(origin.url("last.xml"))["id"]
+    server.wait_for(parent_id, lambda job: sum((job["children"] or {}).values()) == 2, "two entries")
+    page = server.answer(server.client.get("/jobs", params={"parent_id": parent_id, "sort": "created_at"}))
+    wrong = server.wait_state(page["jobs"][0]["id"], "error", "done")
+    assert wrong["failure"]["kind"] == "unsupported_url"
+    assert "playlist" in wrong["failure"]["hint"]
 
 
 def test_probing_says_what_is_there_and_writes_nothing(server: Program, origin: Origin) -> None:

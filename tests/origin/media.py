@@ -71,6 +71,21 @@ class Media:
         """What HLS and DASH were cut from: the frames that must come out."""
         return self.folder / "stream.mp4"
 
+    @property
+    def other_source(self) -> Path:
+        """Other pictures and the same sound, as long as ``hls_source`` and cut in the same places."""
+        return self.folder / "stream-other.mp4"
+
+    @property
+    def hls_other(self) -> Path:
+        """Playlist of ``other_source``: the same names, durations and count as in ``hls``."""
+        return self.folder / "hls-other" / "index.m3u8"
+
+    @property
+    def dash_other(self) -> Path:
+        """Manifest of ``other_source``."""
+        return self.folder / "dash-other" / "index.mpd"
+
 
 def make(folder: Path) -> Media:
     """Make everything; some seconds of work."""
@@ -83,9 +98,12 @@ def make(folder: Path) -> Media:
     _run(*picture, *tone, "-t", "6", "-vf", "negate", *h264, *aac, media.other)
     _run(*tone, "-t", "5", "-vn", *aac, media.audio)
     _run(*picture, *tone, "-t", str(HLS_SECONDS), "-b:v", "1500k", *h264, *aac, media.hls_source)
+    negative = ("-vf", "negate", "-b:v", "1500k", *h264, "-c:a", "copy", "-bitexact")
+    _run("-i", media.hls_source, *negative, media.other_source)
     _make_big(media, tone, aac)
     _make_hls(media)
-    _make_dash(media)
+    _make_dash(media.hls_source, media.dash)
+    _make_dash(media.other_source, media.dash_other)
     return media
 
 
@@ -102,6 +120,9 @@ def _make_hls(media: Media) -> None:
     for playlist in (media.hls, media.hls_aes):
         playlist.parent.mkdir()
     _run(*cut, "-hls_segment_filename", media.hls.with_name("seg%03d.ts"), media.hls)
+    media.hls_other.parent.mkdir()
+    other = ("-i", media.other_source, *cut[2:])
+    _run(*other, "-hls_segment_filename", media.hls_other.with_name("seg%03d.ts"), media.hls_other)
     key = media.hls_aes.with_name("key.bin")
     key.write_bytes(AES_KEY)
     about = media.hls_aes.with_name("key.info")
@@ -111,7 +132,7 @@ def _make_hls(media: Media) -> None:
     about.unlink()
 
 
-def _make_dash(media: Media) -> None:
-    media.dash.parent.mkdir()
+def _make_dash(source: Path, manifest: Path) -> None:
+    manifest.parent.mkdir()
     sets = ("-adaptation_sets", "id=0,streams=v id=1,streams=a", "-seg_duration", "1", "-use_template", "1")
-    _run("-i", media.hls_source, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "dash", *sets, media.dash)
+    _run("-i", source, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "dash", *sets, manifest)

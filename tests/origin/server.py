@@ -158,6 +158,11 @@ class Origin:
         """Serve another file under a path from now on, with validators of its own."""
         self.pages[path] = source.read_bytes()
 
+    def replace_folder(self, path: str, source: Path) -> None:
+        """Serve another stream's files under the same names."""
+        for file in source.iterdir():
+            self.replace(f"{path}/{file.name}", file)
+
     def requests(self, part: str) -> list[Seen]:
         """Return the requests whose path contains ``part``."""
         with self._lock:

@@ -8,12 +8,13 @@ from pathlib import Path
 from yt_dlp import YoutubeDL
 from yt_dlp.extractor import gen_extractor_classes, get_info_extractor
 
-from media_downloader.downloader import containers, egress, guarded, landlock
+from media_downloader.downloader import containers, egress, landlock, seams
 from media_downloader.downloader.download_task import DownloadTask
 from media_downloader.downloader.probe_task import check, probe
 from media_downloader.downloader.problems import describe
 from media_downloader.downloader.process_tree import adopt_subprocesses
 from media_downloader.downloader.protocol import Logged, Message, Spec, StateChanged, Task
+from media_downloader.downloader.resume import Folders
 from media_downloader.downloader.voice import MAX_LOG_CHARS, Voice
 from media_downloader.jobs.state import State
 from media_downloader.netguard import EgressProxy, Policy, install_socket_guard, redact_line
@@ -21,7 +22,7 @@ from media_downloader.netguard import EgressProxy, Policy, install_socket_guard,
 
 def warm() -> None:
     """Do once what every forked process would have to do again."""
-    guarded.guard_fragments()
+    seams.guard_fragments()
     egress.confine_request_handlers()
     containers.guard_local_files()
     get_info_extractor("Generic")
@@ -36,7 +37,8 @@ def main(spec: Spec, connection: socket.socket) -> int:
     """Serve one job; return the exit status. The last word is ``Finished``, ``Probed`` or ``Failed``."""
     # Python's own meaning of an interrupt: it ends a live recording in order. Nobody else sends one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    voice = Voice(connection, Path(spec.workdir) / "work" if spec.workdir else None)
+    folders = Folders(Path(spec.workdir)) if spec.workdir else None
+    voice = Voice(connection, *((folders.work, folders.keep) if folders else (None, None)))
     voice.start()
     if spec.task is Task.CHECK:
         return _serve(spec, voice)

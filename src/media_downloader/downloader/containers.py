@@ -1,8 +1,13 @@
 """Which containers ffmpeg may take a downloaded file for: those that hold their media, none that names other files."""
 
+import errno
+import re
 from typing import Any
 
-from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor, FFmpegPostProcessorError
+
+#: What ffmpeg says, in the system's words, when it cannot write.
+FULL_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 #: Demuxers by ffmpeg's names. ffmpeg looks at what is in a file, not at its name: a "video.mp4" in which a manifest of
 #: DASH or a list for ``concat`` stands would bring other people's files of this machine into the result.
@@ -30,6 +35,16 @@ def guard_local_files() -> None:
     def guarded(self: Any, input_path_opts: Any, output_path_opts: Any, **more: Any) -> Any:
         # yt-dlp cuts with a list for ``concat`` of its own making; lists inside of that one stay in their folder.
         inputs = [(path, [*opts, *whitelist(",concat" if "concat" in opts else "")]) for path, opts in input_path_opts]
-        return original(self, inputs, output_path_opts, **more)
+        said: list[str] = []
+        # Of all that ffmpeg said, its error keeps the last line, which is seldom the one that tells of the disk.
+        self.write_debug = lambda text, *_, **__: said.append(str(text))
+        try:
+            return original(self, inputs, output_path_opts, **more)
+        except FFmpegPostProcessorError as error:
+            if FULL_DISK.search("\n".join(said[1:])):
+                raise OSError(errno.ENOSPC, "No space left on device") from error
+            raise
+        finally:
+            del self.write_debug
 
     FFmpegPostProcessor.real_run_ffmpeg = guarded

@@ -3,32 +3,31 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from media_downloader.downloader import guarded, options, recording, verify
-from media_downloader.downloader.media_info import media_of, only_entry, title_of
+from media_downloader.downloader import guarded, options, recording
+from media_downloader.downloader.fragments import check_assembled
+from media_downloader.downloader.media_info import media_of, only_entry
+from media_downloader.downloader.outcome import Outcome
 from media_downloader.downloader.pins import PinFile, chosen_formats, write_durably
 from media_downloader.downloader.playlist_task import is_playlist, list_entries
-from media_downloader.downloader.problems import Incomplete, TooLarge, describe, status_of
-from media_downloader.downloader.progress import ProgressMeter
-from media_downloader.downloader.protocol import (
-    Finished,
-    MadeFile,
-    MediaFound,
-    Notice,
-    Planned,
-    Progressed,
-    Spec,
-    StateChanged,
+from media_downloader.downloader.problems import (
+    ContentChanged,
+    Incomplete,
+    NotOneMedia,
+    TooLarge,
+    describe,
+    status_of,
 )
-from media_downloader.downloader.resume import Folders, keep, prepare, wipe
+from media_downloader.downloader.progress import ProgressMeter
+from media_downloader.downloader.protocol import Finished, MediaFound, Notice, Planned, Progressed, Spec, StateChanged
+from media_downloader.downloader.resume import Folders, keep, prepare, present_bytes, wipe
 from media_downloader.downloader.voice import Voice, YtdlpLogger
 from media_downloader.jobs.model import FailureKind, Phase
 from media_downloader.jobs.state import State
-from media_downloader.netguard import redact_links
 
 #: Answers that mean "this link has expired" when it worked before.
 EXPIRED_STATUSES = frozenset({403, 404, 410})
@@ -39,14 +38,26 @@ START_OVER = "Restarted from the beginning: the site no longer has the very same
 
 NOT_WHOLE = "What came in is not a whole file; the next attempt starts from the beginning."
 
-ONLY_PIECES = "The stream has ended meanwhile: what was recorded before the interruption is kept."
-
-IN_PIECES = "The recording was interrupted: what came before is in files of its own."
+EXPIRED = "The link had expired and was extracted anew."
 
 #: Failures after which an interrupted recording is worth another try; after any other, what there is is kept.
 STREAM_MAY_COME_BACK = frozenset(
     {FailureKind.NETWORK, FailureKind.SERVER_ERROR, FailureKind.RATE_LIMITED, FailureKind.DISK_FULL}
 )
+
+#: Failures that newer links do not help against.
+NEVER_BY_AGE = frozenset(
+    {
+        FailureKind.TOO_LARGE,
+        FailureKind.DISK_FULL,
+        FailureKind.BLOCKED_ADDRESS,
+        FailureKind.RATE_LIMITED,
+        FailureKind.PROCESSING_FAILED,
+        FailureKind.BAD_OPTIONS,
+        FailureKind.DRM,
+    }
+)
+OF_THE_LINE = frozenset({FailureKind.NETWORK, FailureKind.SERVER_ERROR})
 
 _POSTPROCESSOR_PHASES = {"Merger": Phase.MERGE}
 
@@ -63,30 +74,31 @@ class DownloadTask:
         self._info_path = self._folders.state / "info.json"
         self._meter = ProgressMeter(self._progressed, max_size_bytes=spec.max_size_bytes)
         self._ydl: guarded.GuardedYoutubeDL | None = None
+        self._outcome = Outcome(spec, self._folders, voice)
+        #: The info is that of an earlier start, and so are its links.
+        self._recalled = False
         self._present = 0
         #: Whether the result is made of what comes in, which takes room of its own meanwhile.
         self._derives = False
 
     def run(self) -> Finished:
         """Return the verified result. Raises whatever went wrong; ``problems.describe`` makes sense of it."""
-        recording.set_aside(self._folders, self._pin_file.pins)
-        present = prepare(self._folders, self._pin_file, distrust_tail=self._spec.distrust_tail)
-        os.chdir(self._folders.work)
+        self._tidy(distrust_tail=self._spec.distrust_tail)
         self._voice.on_finish = self._finish_recording
         self._voice.on_growth = self._recorded
         try:
-            info = self._recall() if present or self._pin_file.pins.sources else None
-            if info is None:
-                info = self._extract(pinned=self._pin_file.pins.format)
+            info = self._recall() or self._extract(pinned=self._pin_file.pins.format)
         except Exception as error:
             if not recording.pieces(self._folders) or describe(error).kind in STREAM_MAY_COME_BACK:
                 raise
             return self._conclude_with_pieces()
-        if is_playlist(info, self._spec.options):
-            return list_entries(info, self._spec, self._voice)
-        info = self._transfer(info, present)
+        if is_playlist(info):
+            return self._list(info)
+        info = self._transfer(info)
         try:
-            return self._conclude(info)
+            self._conclude_at(State.PROCESSING)
+            assert self._ydl is not None
+            return self._outcome.of_download(info, self._pin_file.pins, self._ydl)
         except Incomplete:
             # What came in is proven to be wrong: the next attempt must not build on it.
             self._voice.say(Notice(text=NOT_WHOLE))
@@ -94,32 +106,58 @@ class DownloadTask:
             wipe(self._folders, self._pin_file)
             raise
 
+    def _tidy(self, *, distrust_tail: bool) -> None:
+        """Bring the work folder to a state from which a start is exact."""
+        os.chdir(self._folders.root)
+        recording.set_aside(self._folders, self._pin_file.pins)
+        prepare(self._folders, self._pin_file, distrust_tail=distrust_tail)
+        os.chdir(self._folders.work)
+
+    def _list(self, info: Mapping[str, Any]) -> Finished:
+        if self._spec.options.playlist is False:
+            raise NotOneMedia("There is a list of media behind this link, where one was expected.")
+        assert self._ydl is not None
+        return list_entries(info, self._spec, self._voice, self._ydl)
+
+    def _conclude_at(self, state: State) -> None:
+        self._voice.say(StateChanged(state=state))
+        self._meter.phase(Phase.VERIFY)
+
+    def _conclude_with_pieces(self) -> Finished:
+        self._conclude_at(State.PROCESSING)
+        assert self._ydl is not None
+        return self._outcome.of_pieces(self._info_path, self._ydl)
+
     # --- what is behind the link --------------------------------------------------------------------------------
 
     def _recall(self) -> dict[str, Any] | None:
         """Return the info of the first start, unless its links are known to have expired."""
+        if self._spec.fresh_info or self._pin_file.pins.format is None:
+            return None
         try:
             info: dict[str, Any] = json.loads(self._info_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        if info.get("is_live") or any(_has_expired(found.get("url")) for found in chosen_formats(info)):
+        if info.get("is_live") or any(_has_expired(link) for link in _links(info)):
             return None
         self._open(pinned=self._pin_file.pins.format)
+        self._recalled = True
         self._voice.say(MediaFound(media=media_of(info)))
         return info
 
     def _extract(self, pinned: str | None) -> dict[str, Any]:
         """Ask the site. With ``pinned``, for the very same formats; when it has them no more, start over."""
+        self._recalled = False
         ydl = self._open(pinned)
         try:
             info = self._ask(ydl)
         except Exception as error:
             if pinned is None or "requested format is not available" not in str(error).lower():
                 raise
-            return self._start_over()
+            return self._start_over(START_OVER)
         if pinned is not None and not self._pin_file.pins.matches(info):
-            return self._start_over()
-        if not is_playlist(info, self._spec.options):
+            return self._start_over(START_OVER)
+        if not is_playlist(info):
             self._remember(info)
         return info
 
@@ -131,8 +169,8 @@ class DownloadTask:
         self._voice.say(MediaFound(media=media_of(found)))
         return found
 
-    def _start_over(self) -> dict[str, Any]:
-        self._voice.say(Notice(text=START_OVER))
+    def _start_over(self, why: str) -> dict[str, Any]:
+        self._voice.say(Notice(text=why))
         os.chdir(self._folders.root)
         wipe(self._folders, self._pin_file)
         os.chdir(self._folders.work)
@@ -154,46 +192,65 @@ class DownloadTask:
 
     # --- the bytes ----------------------------------------------------------------------------------------------
 
-    def _transfer(self, info: dict[str, Any], present: int) -> dict[str, Any]:
-        """Fetch and process; links that have expired meanwhile are extracted anew once."""
-        self._plan(info, present)
-        try:
-            return self._process(info)
-        except (TooLarge, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            if status_of(error) not in EXPIRED_STATUSES or not self._has_come_far():
+    def _transfer(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Fetch and process. Links that have expired are extracted anew once, changed content is begun anew once."""
+        tried: set[str] = set()
+        while True:
+            try:
+                self._plan(info)
+                return self._process(info)
+            except (TooLarge, KeyboardInterrupt):
                 raise
-            self._voice.say(Notice(text="The link had expired and was extracted anew."))
-        self._voice.say(StateChanged(state=State.EXTRACTING))
-        os.chdir(self._folders.root)
-        recording.set_aside(self._folders, self._pin_file.pins)
-        present = prepare(self._folders, self._pin_file, distrust_tail=False)
-        os.chdir(self._folders.work)
-        info = self._extract(pinned=self._pin_file.pins.format)
-        self._plan(info, present)
-        return self._process(info)
+            except Exception as error:  # noqa: BLE001 - raised again unless there is a remedy
+                trouble = error
+            # Not inside the handler: what fails now would count the old error among its causes.
+            changed = isinstance(trouble, ContentChanged)
+            remedy = "anew" if changed else "renew"
+            if remedy in tried or not (changed or self._may_have_expired(trouble)):
+                raise trouble
+            tried.add(remedy)
+            self._voice.say(StateChanged(state=State.EXTRACTING))
+            info = self._start_over(str(trouble)) if changed else self._renew()
+
+    def _renew(self) -> dict[str, Any]:
+        self._voice.say(Notice(text=EXPIRED))
+        self._tidy(distrust_tail=False)
+        return self._extract(pinned=self._pin_file.pins.format)
+
+    def _may_have_expired(self, error: Exception) -> bool:
+        """Say whether newer links may be the remedy. yt-dlp's own errors often do not tell what the server answered."""
+        assert self._ydl is not None
+        if (status_of(error) or self._ydl.refusal) in EXPIRED_STATUSES:
+            return self._recalled or self._has_come_far()
+        kind = describe(error).kind
+        if kind in OF_THE_LINE:
+            # Hosts of links vanish with them; one that has answered just now has not.
+            return self._recalled and not self._ydl.answered
+        return self._recalled and kind not in NEVER_BY_AGE
 
     def _has_come_far(self) -> bool:
         """Say whether the link worked before, so that a refusal now means that it has expired."""
         return any(source.seen for source in self._pin_file.pins.sources.values())
 
-    def _plan(self, info: Mapping[str, Any], present: int) -> None:
+    def _plan(self, info: Mapping[str, Any]) -> None:
+        assert self._ydl is not None
         sizes = []
         fragmented = False
         for name, found in self._names(info):
             pin = self._pin_file.pins.sources.get(name)
-            size = found.get("filesize") or (pin.total_bytes if pin else None) or found.get("filesize_approx")
+            pinned = None if pin is None else pin.total_bytes or pin.assembled_bytes
+            size = found.get("filesize") or pinned or found.get("filesize_approx")
             sizes.append((name, None if size is None else int(size), _phase_of(found)))
             fragmented |= str(found.get("protocol")) not in {"http", "https"}
-        self._meter.plan(sizes, present)
+        self._ydl.expected = frozenset(name for name, _, _ in sizes)
+        self._present = present_bytes(self._folders)
+        self._meter.plan(sizes, self._present)
         total = self._meter.total_bytes()
         limit = self._spec.max_size_bytes
         exact = all(found.get("filesize") for _, found in self._names(info))
         if limit is not None and total is not None and exact and total > limit:
             raise TooLarge(f"The download has {total} bytes, {limit} are allowed.")
         self._derives = len(sizes) > 1 or fragmented or bool(options.parameters(self._spec)["postprocessors"])
-        self._present = present
         self._ask_for_room()
         self._voice.say(StateChanged(state=State.DOWNLOADING))
 
@@ -226,75 +283,6 @@ class DownloadTask:
         self._ydl.process_info(working)
         return working
 
-    # --- what came out ------------------------------------------------------------------------------------------
-
-    def _conclude(self, info: Mapping[str, Any]) -> Finished:
-        self._voice.say(StateChanged(state=State.PROCESSING))
-        self._meter.phase(Phase.VERIFY)
-        verify.check_sources(self._folders.keep, self._pin_file.pins.sources)
-        path = Path(str(info.get("filepath") or ""))
-        if not path.name or not path.is_file():
-            raise Incomplete("yt-dlp ended without a file.")
-        limit = self._spec.max_size_bytes
-        if limit is not None and not info.get("is_live") and path.stat().st_size > limit:
-            raise TooLarge(f"The file has {path.stat().st_size} bytes, {limit} are allowed.")
-        announced = None if info.get("is_live") or info.get("was_live") else info.get("duration")
-        files = [self._made(path, "media", None, announced)]
-        if info.get("is_live"):
-            files += self._pieces()
-        for language, subtitle in (info.get("requested_subtitles") or {}).items():
-            found = Path(str(subtitle.get("filepath") or ""))
-            if found.name and found.is_file():
-                files.append(self._made(found, "subtitles", language, None))
-        return Finished(files=tuple(files), name=self._name(info, path))
-
-    def _conclude_with_pieces(self) -> Finished:
-        """Keep what was recorded of a stream that is over; its info is that of the start."""
-        self._voice.say(Notice(text=ONLY_PIECES))
-        self._voice.say(StateChanged(state=State.PROCESSING))
-        self._meter.phase(Phase.VERIFY)
-        files = self._pieces()
-        try:
-            info = json.loads(self._info_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            info = {"id": "recording", "title": "recording"}
-        return Finished(files=tuple(files), name=self._name(info, Path(files[0].path)))
-
-    def _pieces(self) -> list[MadeFile]:
-        """Return what an interrupted recording left, each piece a file of its own."""
-        found = recording.pieces(self._folders)
-        if found:
-            self._voice.say(Notice(text=IN_PIECES))
-        made = []
-        for number, piece in enumerate(found, start=1):
-            path = recording.playable(piece, self._folders.work, self._spec.ffmpeg)
-            made.append(self._made(path, "media", None, None).model_copy(update={"label": f"part {number}"}))
-        return made
-
-    def _made(self, path: Path, role: str, language: str | None, announced_seconds: float | None) -> MadeFile:
-        path = path.resolve()
-        if not path.is_relative_to(self._folders.work.resolve()):
-            raise Incomplete("yt-dlp wrote a file elsewhere.")
-        content = verify.check_media(path, self._spec.ffmpeg, announced_seconds)
-        return MadeFile(
-            path=str(path.relative_to(self._folders.root.resolve())),
-            size_bytes=path.stat().st_size,
-            type=content.type,
-            role=role,
-            language=language,
-            label=language,
-            duration_seconds=content.duration_seconds,
-            sha256=verify.sha256_of(path) if self._spec.options.checksum else None,
-        )
-
-    def _name(self, info: Mapping[str, Any], path: Path) -> str:
-        assert self._ydl is not None
-        template = self._spec.options.output_template or options.DEFAULT_TEMPLATE
-        extension = path.suffix.lstrip(".")
-        known = {**info, "ext": extension, "title": title_of(info)}
-        name: str = self._ydl.evaluate_outtmpl(template, known)
-        return redact_links(name.removesuffix(f".{extension}"))
-
     # --- yt-dlp -------------------------------------------------------------------------------------------------
 
     def _open(self, pinned: str | None) -> guarded.GuardedYoutubeDL:
@@ -316,7 +304,9 @@ class DownloadTask:
         if name not in self._pin_file.pins.sources:
             return
         self._meter.received(name, status)
-        if status.get("status") == "finished":
+        # What was kept before is told as finished too.
+        if status.get("status") == "finished" and not (self._folders.keep / name).exists():
+            check_assembled(self._folders, self._pin_file, name)
             keep(self._folders, name)
 
     def _postprocessor_hook(self, status: dict[str, Any]) -> None:
@@ -359,6 +349,13 @@ def _has_expired(url: object) -> bool:
         if value.isdigit() and len(value) == 10:
             return int(value) < time.time() + 10
     return False
+
+
+def _links(info: Mapping[str, Any]) -> Iterator[object]:
+    for found in chosen_formats(info):
+        yield found.get("url")
+        yield found.get("fragment_base_url")
+        yield from (part.get("url") for part in (found.get("fragments") or ())[-1:])
 
 
 def _can_be_stored(info: Mapping[str, Any]) -> bool:

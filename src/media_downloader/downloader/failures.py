@@ -52,8 +52,10 @@ _BY_CLASS: dict[str, K] = {
     "TooLarge": K.TOO_LARGE,
     "ContentTooShortError": K.INCOMPLETE,
     "Incomplete": K.INCOMPLETE,
+    "ContentChanged": K.INCOMPLETE,
     "BadOptions": K.BAD_OPTIONS,
     "UnsupportedProtocol": K.UNSUPPORTED_URL,
+    "NotOneMedia": K.UNSUPPORTED_URL,
 }
 
 _BY_TEXT: tuple[tuple[K, re.Pattern[str]], ...] = tuple(

@@ -1,21 +1,32 @@
 """yt-dlp with exact resumes: pins what comes over the wire, and lets no byte be appended to another file's."""
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from yt_dlp.downloader.fragment import FragmentFD
+from yt_dlp.downloader import get_suitable_downloader
 from yt_dlp.networking import Request, Response
 from yt_dlp.networking.exceptions import HTTPError, RequestError
-from yt_dlp.utils import parse_http_range
+from yt_dlp.utils import ExtractorError, parse_http_range
 
+from media_downloader.downloader.fragments import Answers, Prover, Sample, StreamPlan, kept_fragments
 from media_downloader.downloader.options import PROTOCOLS
-from media_downloader.downloader.pins import PinFile, Source, fragments_digest
-from media_downloader.downloader.problems import Incomplete, Refused, UnsupportedProtocol, chain
-from media_downloader.downloader.resume import Folders, keep, wipe_source
+from media_downloader.downloader.pins import PinFile, Source
+from media_downloader.downloader.problems import (
+    ContentChanged,
+    Incomplete,
+    Refused,
+    UnsupportedProtocol,
+    chain,
+    describe,
+)
+from media_downloader.downloader.resume import Folders, keep
 from media_downloader.downloader.reticent import ReticentYoutubeDL, shorten_referer
+from media_downloader.downloader.validators import Validators, same_file, same_part
+from media_downloader.jobs.model import FailureKind
 from media_downloader.netguard import BlockedAddress
 
 CHANGED = "Restarted from the beginning: the file on the server has changed."
@@ -24,8 +35,9 @@ NO_RANGES = "Restarted from the beginning: the server cannot continue a download
 
 #: Answers that asking again at once does not change: no right, gone, too fast.
 LASTING_REFUSALS = frozenset({401, 403, 410, 429, 451})
-#: A date is a strong validator when the file was at rest for so long before it was sent (RFC 9110 section 8.8.2.2).
-STRONG_DATE_SECONDS = 60
+NOT_IN_PARTS = "The server does not send parts of its files, which this stream is made of."
+#: Marks the info of a stream of which nothing is to be fetched, only its list to be read.
+PROVING_KEY = "__proving"
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,19 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
         self.recording = False
         #: Name of the source that is being downloaded, None for pages, subtitles and the like.
         self._current: str | None = None
+        #: Which fragment each thread is fetching.
+        self._parts = threading.local()
+        #: Sources of which an earlier attempt, or this one with older links, has something.
+        self._before = {name for name, source in pin_file.pins.sources.items() if source.seen}
+        #: Names of all sources that go into the result.
+        self.expected: frozenset[str] = frozenset()
+        #: Status of the last answer that refused a piece of a stream: yt-dlp's own errors do not tell it.
+        self.refusal: int | None = None
+        #: Whether a server has answered with media since this object was made: its links are alive.
+        self.answered = False
+        self._proving = False
+        self._answers = Answers(folders.state / "answers.jsonl")
+        self._prover = Prover(self._ask, folders, self._answers)
         #: Files are being fetched, where yt-dlp asks again for what was refused; pages are not.
         self._fetching = False
         super().__init__(parameters)
@@ -60,26 +85,39 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
         # ffmpeg takes these as they are, and anybody on the machine can read its command line.
         shorten_referer(info.get("http_headers") or {}, str(info.get("url")))
         try:
-            if subtitle or test:
-                return super().dl(name, info, subtitle, test)
-            return self._dl_media(name, info)
+            if subtitle:
+                return self._dl_subtitle(name, info)
+            return super().dl(name, info, test=test) if test else self._dl_media(name, info)
         finally:
             self._fetching = False
 
+    def _dl_subtitle(self, name: str, info: dict[str, Any]) -> Any:
+        """Download subtitles; a film without them is better than none."""
+        try:
+            answer = super().dl(name, info, True)
+        except Exception as error:
+            if describe(error).kind is FailureKind.DISK_FULL:
+                raise
+            answer = (False, False)
+        path = Path(name)
+        if not answer[0] or not path.is_file() or path.stat().st_size == 0:
+            path.unlink(missing_ok=True)
+            self._notice(f"Subtitles are missing: {path.suffixes[-2].lstrip('.') if path.suffixes[1:] else path.name}")
+        return answer
+
     def _dl_media(self, name: str, info: dict[str, Any]) -> Any:
         protocol = str(info.get("protocol"))
-        if protocol not in PROTOCOLS:
+        # Several formats that come through one downloader have their protocols joined.
+        if not set(protocol.split("+")) <= PROTOCOLS:
             raise UnsupportedProtocol(f"The media comes over {protocol}, which downloads may not use.")
         source_name = Path(name).name
-        if source_name not in self._pin_file.pins.sources:
-            self._pin_file.pins.sources[source_name] = Source(
-                format_id=str(info.get("format_id")),
-                ext=str(info.get("ext")),
-                protocol=protocol,
-                announced_bytes=info.get("filesize"),
-                live=bool(info.get("is_live")),
-            )
-            self._pin_file.save()
+        if info.get("requested_formats") and not info.get("is_live"):
+            for found in info["requested_formats"]:
+                self._source(Path(str(found.get("filepath") or name)).name, found)
+            return super().dl(name, info)
+        source = self._source(source_name, info)
+        if source_name in self._before and (self._folders.keep / source_name).exists():
+            self._prove_kept(name, info, source)
         self._current = source_name
         try:
             answer = self._record(name, info) if info.get("is_live") else super().dl(name, info)
@@ -89,6 +127,49 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
         if answer and answer[0] and not (self._folders.keep / source_name).exists() and Path(name).is_file():
             keep(self._folders, source_name)
         return answer
+
+    def _source(self, name: str, info: dict[str, Any]) -> Source:
+        """Return the pins of a source, made when there are none yet."""
+        sources = self._pin_file.pins.sources
+        if name not in sources:
+            sources[name] = Source(
+                format_id=str(info.get("format_id")),
+                ext=str(info.get("ext")),
+                protocol=str(info.get("protocol")),
+                announced_bytes=info.get("filesize"),
+                live=bool(info.get("is_live")),
+            )
+            self._pin_file.save()
+        return sources[name]
+
+    def _prove_kept(self, name: str, info: dict[str, Any], source: Source) -> None:
+        """Before more is fetched to go with a source that an earlier attempt completed: is it still what the site has?
+
+        Raises ``ContentChanged`` when it is not: new sound does not belong to old pictures.
+        """
+        if self.expected and all((self._folders.keep / other).exists() for other in self.expected):
+            return
+        if source.fragment_count is not None:
+            self._prove_kept_stream(name, info)
+        elif source.protocol in {"http", "https"}:
+            headers = info.get("http_headers") or self._calc_headers(dict(info))
+            sample = Sample(self._folders.keep / Path(name).name, str(info["url"]), headers)
+            if not self._prover.proves(sample, source.said):
+                raise ContentChanged(CHANGED)
+
+    def _prove_kept_stream(self, name: str, info: dict[str, Any]) -> None:
+        """Have yt-dlp read the list of fragments, and stop it there: ``pin_fragments`` does the rest."""
+        reading = {**self._copy_infodict(info), PROVING_KEY: True}
+        reading["http_headers"] = reading.get("http_headers") or self._calc_headers(reading)
+        self._proving = True
+        try:
+            with contextlib.suppress(_Proven):
+                get_suitable_downloader(reading, self.params)(self, self.params).real_download(name, reading)
+                raise ContentChanged(CHANGED)
+        finally:
+            self._proving = False
+            for debris in (f"{name}.part", f"{name}.ytdl"):
+                Path(debris).unlink(missing_ok=True)
 
     def _record(self, name: str, info: dict[str, Any]) -> Any:
         """Record a live stream until it ends or an interrupt asks for its end; either way the file counts."""
@@ -105,6 +186,14 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
         finally:
             self.recording = False
 
+    def raise_no_formats(self, info: Any, forced: bool = False, *, msg: str | None = None) -> None:
+        """Fail for want of media; what the site said of when it will be there goes along."""
+        try:
+            super().raise_no_formats(info, forced, msg=msg)
+        except ExtractorError as error:
+            error.release_timestamp = info.get("release_timestamp")
+            raise
+
     def urlopen(self, req: Any) -> Any:
         """Open a URL; a blocked address is told at once, where yt-dlp would ask for it again and again."""
         try:
@@ -114,51 +203,112 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
                 raise Refused(str(error)) from error
             raise
 
+    def _ask(self, request: Request) -> Response:
+        """Ask for media, or for a proof: neither what is pinned nor what is being fetched has a say in it."""
+        response = super().urlopen(request)
+        self.answered = True
+        return response
+
     def _open(self, req: Any) -> Any:
         """Open a URL; a request for a part of a pinned source is made conditional and its answer is judged."""
+        part: Part | None = getattr(self._parts, "current", None)
         source = self._pin_file.pins.sources.get(self._current or "")
-        if source is None or not isinstance(req, Request):
+        if not isinstance(req, Request) or (part is None and source is None):
             return super().urlopen(req)
-        if source.fragment_count is not None or source.protocol not in {"http", "https"}:
-            return self._part_of_stream(req)
+        if part is not None:
+            return self._part_of_stream(req, part)
+        if source is None or source.protocol not in {"http", "https"}:
+            return self._lasting(req)
         start, _, _ = parse_http_range(req.headers.get("Range"))
         if not start:
             return self._first(req, source)
         return self._continued(req, source)
 
-    def _part_of_stream(self, req: Request) -> Response:
-        """Open a fragment; yt-dlp would ask again at once for one that was refused for good or for a while."""
+    def _lasting(self, req: Request) -> Response:
+        """Open a piece of a stream; yt-dlp would ask again at once for one that was refused for good or for a while."""
+        self.refusal = None
         try:
             return super().urlopen(req)
         except HTTPError as error:
+            self.refusal = error.status
             if error.status in LASTING_REFUSALS:
                 raise Refused(str(error)) from error
             raise
 
+    @contextlib.contextmanager
+    def fetching(self, part: "Part") -> Iterator[None]:
+        """Note which fragment the requests of this thread are for."""
+        self._parts.current = part
+        try:
+            yield
+        finally:
+            self._parts.current = None
+
+    def _part_of_stream(self, req: Request, part: "Part") -> Response:
+        """Open a fragment, from its beginning or from where the line was cut, and note what the answer says of it."""
+        start, _, _ = parse_http_range(req.headers.get("Range"))
+        if (start or 0) > (part.start or 0):
+            response = self._rest_of_part(req, part)
+            if response is not None:
+                return response
+            req = _whole(req, part)
+        response = self._lasting(req)
+        if part.start is not None:
+            sent_from, _, _ = parse_http_range(response.headers.get("Content-Range"))
+            if response.status != 206 or sent_from != part.start:
+                response.close()
+                raise Refused(NOT_IN_PARTS)
+        self.answered = True
+        self._answers.note(part.name, part.number, Validators.of(response))
+        return response
+
+    def _rest_of_part(self, req: Request, part: "Part") -> Response | None:
+        """Continue a fragment; None when that cannot be proven to be the same one, so that it must come whole."""
+        then = self._answers.of(part.name).get(part.number)
+        if then is None or then.condition is None:
+            return None
+        rest = req.copy()
+        rest.headers["If-Range"] = then.condition
+        try:
+            response = self._lasting(rest)
+        except HTTPError as error:
+            if error.status != 416:
+                raise
+            error.close()
+            return None
+        if response.status == 206 and same_part(then, response):
+            return response
+        response.close()
+        return None
+
     def _first(self, req: Request, source: Source) -> Response:
         """Open from the beginning, and pin what the answer says of the file before a byte of it is written."""
-        response = super().urlopen(req)
-        if source.seen and not _same_file(source, response):
-            self._notice(CHANGED)
+        response = self._ask(req)
+        if source.seen and not same_file(source.said, response):
+            self._changed_file(response)
         self._pin(source, response)
         return response
 
     def _continued(self, req: Request, source: Source) -> Response:
-        if source.validator is None:
+        condition = source.said.condition
+        if condition is None:
             return self._restart(req, source, NO_PROOF if source.seen else None)
-        req.headers["If-Range"] = source.validator
+        req.headers["If-Range"] = condition
         try:
-            response = super().urlopen(req)
+            response = self._ask(req)
         except HTTPError as error:
             if error.status != 416:
                 raise
             error.close()
             return self._restart(req, source, CHANGED)
         if response.status != 206:
-            self._notice(NO_RANGES if _same_file(source, response) else CHANGED)
+            if same_file(source.said, response):
+                self._notice(NO_RANGES)
+            else:
+                self._changed_file(response)
             self._pin(source, response)
             return response
-        if not _same_part(source, response):
+        if not same_part(source.said, response):
             response.close()
             return self._restart(req, source, CHANGED)
         return response
@@ -168,98 +318,68 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
         whole = req.copy()
         whole.headers.pop("Range", None)
         whole.headers.pop("If-Range", None)
-        response = super().urlopen(whole)
-        if why is not None:
+        response = self._ask(whole)
+        if why == CHANGED:
+            self._changed_file(response)
+        elif why is not None:
             self._notice(why)
         self._pin(source, response)
         return response
 
+    def _changed_file(self, response: Response) -> None:
+        try:
+            self._changed(self._current or "")
+        except ContentChanged:
+            response.close()
+            raise
+
     def _pin(self, source: Source, response: Response) -> None:
-        etag = response.headers.get("ETag")
-        source.etag = etag if etag and not etag.startswith("W/") else None
-        source.last_modified = _strong_date(response)
-        source.total_bytes = _whole_length(response)
+        said = Validators.of(response)
+        source.etag, source.last_modified, source.total_bytes = said.etag, said.last_modified, said.total_bytes
         source.seen = True
         self._pin_file.save()
         if source.total_bytes is not None and source.announced_bytes is None:
             self._sized(self._current or "", source.total_bytes)
 
-    def pin_fragments(self, urls: list[str]) -> None:
-        """Compare the list of fragments with the pinned one; another list means another file."""
-        source = self._pin_file.pins.sources.get(self._current or "")
+    def pin_fragments(self, name: str, plan: StreamPlan) -> None:
+        """Prove that what is kept of a stream belongs to this list of fragments; what does not is fetched anew."""
+        source = self._pin_file.pins.sources.get(name)
         if source is None:
             return
-        digest = fragments_digest(urls)
-        if source.fragments_digest not in {None, digest} or source.fragment_count not in {None, len(urls)}:
-            self._notice(CHANGED)
-            self._wipe_fragments(self._current or "")
-        source.fragments_digest, source.fragment_count, source.seen = digest, len(urls), True
+        if source.fragment_count is not None and not self._prover.proves_stream(name, source, plan):
+            self._changed(name)
+            for path in kept_fragments(self._folders.work, name).values():
+                path.unlink()
+            self._answers.forget(name)
+        plan.pin(source)
         self._pin_file.save()
+        if self._proving:
+            raise _Proven
 
-    def _wipe_fragments(self, name: str) -> None:
-        for path in self._folders.work.glob("*.part-Frag*"):
-            if path.name.startswith(f"{name}.part-Frag"):
-                path.unlink(missing_ok=True)
-
-    def wipe(self, name: str) -> None:
-        """Forget one source."""
-        wipe_source(self._folders, name)
-
-
-def _same_file(source: Source, response: Response) -> bool:
-    """Say whether a whole answer is of the pinned file, as far as its validators tell."""
-    etag, date = response.headers.get("ETag"), response.headers.get("Last-Modified")
-    if source.etag is not None:
-        return bool(etag == source.etag)
-    if source.last_modified is not None:
-        return bool(date == source.last_modified)
-    return source.total_bytes == _whole_length(response)
+    def _changed(self, name: str) -> None:
+        """Say that a source is another one now. What an earlier attempt has of others does not go with it."""
+        if self._proving or self._before - {name}:
+            raise ContentChanged(CHANGED)
+        self._notice(CHANGED)
 
 
-def _same_part(source: Source, response: Response) -> bool:
-    """Say whether a partial answer is of the pinned file: a server may ignore If-Range, so look for ourselves."""
-    etag = response.headers.get("ETag")
-    if source.etag is not None and etag is not None and etag != source.etag:
-        return False
-    date = response.headers.get("Last-Modified")
-    if source.etag is None and date is not None and date != source.last_modified:
-        return False
-    _, _, total = parse_http_range(response.headers.get("Content-Range"))
-    return source.total_bytes is None or total is None or total == source.total_bytes
+class _Proven(Exception):
+    """Ends the reading of a list of fragments of which nothing is to be fetched."""
 
 
-def _whole_length(response: Response) -> int | None:
-    _, _, total = parse_http_range(response.headers.get("Content-Range"))
-    if total is not None:
-        return int(total)
-    length = response.headers.get("Content-Length")
-    if response.headers.get("Content-Encoding") or length is None or not length.isdigit():
-        return None
-    return int(length)
+class Part(NamedTuple):
+    """The fragment that is being fetched: its source, its number, and the bytes of a larger file that it is."""
+
+    name: str
+    number: int
+    start: int | None
+    end: int | None
 
 
-def _strong_date(response: Response) -> str | None:
-    try:
-        modified = response.headers["Last-Modified"]
-        sent = parsedate_to_datetime(response.headers["Date"])
-        rested = (sent - parsedate_to_datetime(modified)).total_seconds()
-    except (KeyError, TypeError, ValueError):
-        return None
-    return modified if rested >= STRONG_DATE_SECONDS else None
-
-
-def guard_fragments() -> None:
-    """Have every fragmented download show its list of fragments before the first one is fetched.
-
-    This is the one seam between "the manifest was read" and "fragments come in" (yt_dlp/downloader/fragment.py).
-    A live stream's list has no end and cannot be resumed; it is let through as it is.
-    """
-    original = FragmentFD.download_and_append_fragments
-
-    def guarded(self: Any, ctx: dict[str, Any], fragments: Any, info_dict: dict[str, Any], **more: Any) -> Any:
-        if not ctx.get("live") and isinstance(self.ydl, GuardedYoutubeDL):
-            fragments = list(fragments)
-            self.ydl.pin_fragments([fragment["url"] for fragment in fragments])
-        return original(self, ctx, fragments, info_dict, **more)
-
-    FragmentFD.download_and_append_fragments = guarded
+def _whole(req: Request, part: Part) -> Request:
+    """Return the request for a whole fragment: yt-dlp then empties what it has of it."""
+    whole = req.copy()
+    whole.headers.pop("Range", None)
+    if part.start is not None:
+        whole.headers["Range"] = f"bytes={part.start}-{part.end}"
+    return whole

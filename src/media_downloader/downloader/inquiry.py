@@ -77,7 +77,7 @@ class Inquiry:
             ffmpeg=self._ffmpeg,
             deno_dir=str(self._settings.data_dir / "deno"),
             socket_timeout_seconds=self._settings.socket_timeout_seconds,
-            playlist_limit=options.playlist_limit or self._settings.playlist_limit,
+            playlist_limit=min(options.playlist_limit or self._settings.playlist_limit, self._settings.playlist_limit),
         )
 
     async def _ask(self, spec: Spec, timeout_seconds: float) -> Probed | Failed:

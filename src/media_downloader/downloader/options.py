@@ -99,7 +99,7 @@ def _base(spec: Spec) -> dict[str, Any]:
         "fragment_retries": RETRIES,
         "extractor_retries": 3,
         "file_access_retries": 3,
-        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), _pause),
+        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), pause),
         "ffmpeg_location": spec.ffmpeg,
         "external_downloader_args": {"ffmpeg_i": ["-protocol_whitelist", FFMPEG_PROTOCOLS]},
         "hls_prefer_native": None,
@@ -116,7 +116,7 @@ def _base(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _pause(n: int) -> float:
+def pause(n: int) -> float:
     """Wait a little longer before each further try of one request, in seconds; ``n`` is yt-dlp's name for it."""
     return float(min(0.25 * 2**n, 4.0))
 

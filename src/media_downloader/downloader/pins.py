@@ -1,13 +1,13 @@
 """What was chosen at the first start of a job, and must still be so on the server when it is resumed."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from media_downloader.downloader.validators import Validators
 
 
 class Source(BaseModel):
@@ -24,18 +24,25 @@ class Source(BaseModel):
     etag: str | None = None
     last_modified: str | None = None
     total_bytes: int | None = None
-    #: For fragmented sources: how many, and a digest of their paths.
+    #: For fragmented sources: how many, and digests of what makes the list and of the paths in it.
     fragment_count: int | None = None
     fragments_digest: str | None = None
+    paths_digest: str | None = None
+    #: Fragments are encrypted, so that the file is a little smaller than they are together.
+    encrypted: bool = False
+    #: How long the fragments play together, as the manifest says.
+    media_seconds: float | None = None
+    #: Size of the file that was made of all fragments, once it was.
+    assembled_bytes: int | None = None
     #: A live stream: it cannot be resumed, only recorded on.
     live: bool = False
     #: Whether an answer has been seen, so that the validators say something.
     seen: bool = False
 
     @property
-    def validator(self) -> str | None:
-        """Return what goes into If-Range: a strong ETag, else a strong date."""
-        return self.etag or self.last_modified
+    def said(self) -> Validators:
+        """Return what the server said of the file."""
+        return Validators(etag=self.etag, last_modified=self.last_modified, total_bytes=self.total_bytes)
 
 
 class Pins(BaseModel):
@@ -74,12 +81,6 @@ class Pins(BaseModel):
 def chosen_formats(info: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the formats that were chosen: several when they are merged, else the info itself."""
     return info.get("requested_formats") or [info]
-
-
-def fragments_digest(urls: Sequence[str]) -> str:
-    """Return a digest of what is fetched, without what changes with each visit (host, query)."""
-    paths = "\n".join(urlsplit(url).path for url in urls)
-    return hashlib.sha256(paths.encode()).hexdigest()
 
 
 class PinFile:

@@ -1,6 +1,7 @@
 """Reads an exception and its causes: what failed, with which status, and how long the server asked us to wait."""
 
 import email.utils
+import re
 import time
 from collections.abc import Iterator
 
@@ -12,12 +13,30 @@ from media_downloader.jobs.model import FailureKind
 MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 
 
+_SECONDS_OF = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
+#: "This live event will begin in 3 hours.", "Premieres in an hour"
+_BEGINS_IN = re.compile(
+    r"\b(?:begins?|starts?|premieres?|live) in (?P<count>\d{1,4}|an?) (?P<unit>second|minute|hour|day|week)s?\b",
+    re.IGNORECASE,
+)
+
+
 class TooLarge(Exception):
     """More bytes came in, or would, than the job may have."""
 
 
 class Incomplete(Exception):
     """What came in is not the file that was announced."""
+
+
+class ContentChanged(Exception):
+    """What is behind the link is another file or stream than the one that was begun."""
+
+
+class NotOneMedia(Exception):
+    """There is a list behind a link that was to lead to one piece of media."""
+
+    hint = "Add the link as a job of its own: as a playlist, each of its entries becomes a job."
 
 
 class BadOptions(Exception):
@@ -70,7 +89,10 @@ def describe(error: BaseException) -> Failed:
     whole = " | ".join(dict.fromkeys([text, *(str(link) for link in links if type(link).__name__ == "BlockedAddress")]))
     trouble = Trouble(whole, names, status_of(error), numbers[-1] if numbers else None)
     kind = kind_of(trouble)
-    return failed(kind, text, retry_after_seconds=_retry_after(links))
+    wait = _until_release(links, text) if kind is FailureKind.LIVE_NOT_STARTED else None
+    told = failed(kind, text, retry_after_seconds=_retry_after(links) if wait is None else wait)
+    hint = next((link.hint for link in links if isinstance(link, NotOneMedia)), None)
+    return told if hint is None else told.model_copy(update={"hint": hint})
 
 
 def failed(kind: FailureKind, message: str, *, retry_after_seconds: float | None = None) -> Failed:
@@ -91,6 +113,19 @@ def _retry_after(links: list[BaseException]) -> float | None:
         if seconds is not None:
             return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
     return None
+
+
+def _until_release(links: list[BaseException], text: str) -> float | None:
+    """Return how long it takes until the stream begins, as far as the site said."""
+    for link in links:
+        moment = getattr(link, "release_timestamp", None)
+        if isinstance(moment, int | float):
+            return min(max(0.0, moment - time.time()), MAX_RETRY_AFTER_SECONDS)
+    match = _BEGINS_IN.search(text)
+    if match is None:
+        return None
+    count = float(match["count"]) if match["count"].isdigit() else 1.0
+    return min(count * _SECONDS_OF[match["unit"].lower()], MAX_RETRY_AFTER_SECONDS)
 
 
 def _until(value: str) -> float | None:

@@ -47,6 +47,8 @@ class Spec(Message):
     ffmpeg: str | None = None
     #: The machine was not shut down cleanly since this folder was written: trust less of it.
     distrust_tail: bool = False
+    #: Ask the site anew even if what it said is still known: a person said "retry" after a failure. Pins are kept.
+    fresh_info: bool = False
     #: Folder for deno's cache.
     deno_dir: str = ""
     socket_timeout_seconds: float = 20.0

@@ -16,7 +16,6 @@ DISTRUSTED_BYTES = 1024 * 1024
 DISTRUSTED_SECONDS = 60.0
 
 _FRAGMENT = re.compile(r"^(?P<source>.+)\.part-Frag\d+$")
-_PARTIAL_FRAGMENT = re.compile(r"\.part-Frag\d+\.part$")
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ def prepare(folders: Folders, pin_file: PinFile, *, distrust_tail: bool) -> int:
         if path.name not in kept:
             path.unlink()
     entries = list(folders.work.iterdir())
-    fragmented = {match["source"] for path in entries if (match := _FRAGMENT.match(path.name))}
-    fragmented |= {name for name, source in pins.sources.items() if source.fragment_count is not None}
+    fragmented = {name for name, source in pins.sources.items() if source.fragment_count is not None}
+    whole = set(pins.sources) - fragmented
     newest = max((path.lstat().st_mtime for path in entries), default=time.time())
     for path in entries:
         match = _FRAGMENT.match(path.name)
@@ -73,11 +72,13 @@ def prepare(folders: Folders, pin_file: PinFile, *, distrust_tail: bool) -> int:
             shutil.rmtree(path)
         elif match:
             young = path.stat().st_mtime > newest - DISTRUSTED_SECONDS
-            if match["source"] in kept or (distrust_tail and young):
+            # Of a list that nobody wrote down, nobody can say whether it is still the same.
+            if match["source"] not in fragmented or (distrust_tail and young):
                 path.unlink()
-        elif path.suffix == ".part" and not _PARTIAL_FRAGMENT.search(path.name) and path.stem not in fragmented:
+        elif path.suffix == ".part" and path.stem in whole - kept:
+            # Of pinned media only: a piece of a subtitle could not be proven to be of the same file.
             _trim(path, DISTRUSTED_BYTES if distrust_tail else 1)
-        elif path.name in pins.sources and path.name not in kept | fragmented:
+        elif path.name in whole - kept:
             # Complete, and killed before it could be kept: ask for its last byte again, which proves the rest.
             partial = path.with_name(path.name + ".part")
             path.replace(partial)
@@ -86,13 +87,27 @@ def prepare(folders: Folders, pin_file: PinFile, *, distrust_tail: bool) -> int:
             path.unlink()
     for name in kept:
         link_or_copy(folders.keep / name, folders.work / name)
-    return sum(path.lstat().st_size for path in folders.work.iterdir())
+    return present_bytes(folders)
+
+
+def present_bytes(folders: Folders) -> int:
+    """Return the bytes that need not come again; fragments of what is complete are the same bytes once more."""
+    complete = {path.name for path in folders.keep.iterdir()}
+    found = 0
+    for path in folders.work.iterdir():
+        match = _FRAGMENT.match(path.name)
+        if match is None or match["source"] not in complete:
+            found += path.lstat().st_size
+    return found
 
 
 def _is_sound(path: Path, source: Source | None) -> bool:
     if source is None or not path.is_file() or path.suffix == ".new":
         return False
-    return source.total_bytes is None or source.fragment_count is not None or path.stat().st_size == source.total_bytes
+    size = path.stat().st_size
+    if source.fragment_count is not None:
+        return size == source.assembled_bytes
+    return source.total_bytes in {None, size}
 
 
 def _trim(path: Path, count: int) -> None:
@@ -125,13 +140,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(target)
-
-
-def wipe_source(folders: Folders, name: str) -> None:
-    """Forget everything that came in for one source."""
-    for path in (*folders.work.iterdir(), *folders.keep.iterdir()):
-        if path.name == name or path.name.startswith(f"{name}.part") or path.name == f"{name}.ytdl":
-            path.unlink(missing_ok=True)
 
 
 def wipe(folders: Folders, pin_file: PinFile) -> None:

@@ -12,7 +12,7 @@ from media_downloader.downloader.containers import whitelist
 from media_downloader.downloader.pins import Source
 from media_downloader.downloader.problems import Incomplete
 
-#: A file may play this much shorter than announced: sites round, and audio and video end apart.
+#: A file may play this much shorter or longer than announced: sites round, and audio and video end apart.
 DURATION_SLACK = 0.02
 DURATION_SLACK_SECONDS = 2.0
 #: Reading a whole file takes as long as the disk takes; more than this for a gigabyte is a sick disk.
@@ -25,7 +25,7 @@ _TORN = re.compile(
     r"unexpected eof|input/output error",
     re.IGNORECASE,
 )
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)(?:, start: (\d+\.\d+))?")
 _FORMAT = re.compile(r"Input #0, ([a-z0-9_,]+), from")
 _VIDEO = re.compile(r"Stream #0:\d+.*: Video: (?!.*attached pic)")
 
@@ -55,6 +55,17 @@ class Content:
     duration_seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """Seconds that a file should play, None where nobody knows."""
+
+    least: float | None = None
+    most: float | None = None
+
+
+ANY_LENGTH = Lengths()
+
+
 def check_sources(folder: Path, sources: dict[str, Source]) -> None:
     """Compare every source that was kept with its pin. Raises ``Incomplete``."""
     for name, source in sources.items():
@@ -64,11 +75,13 @@ def check_sources(folder: Path, sources: dict[str, Source]) -> None:
         size = path.stat().st_size
         if size == 0:
             raise Incomplete("The file that came in is empty.")
-        if source.fragment_count is None and source.total_bytes not in {None, size}:
-            raise Incomplete(f"{size} bytes came in, {source.total_bytes} were announced.")
+        # The count of fragments was checked against their files when the source was made of them.
+        announced = source.total_bytes if source.fragment_count is None else source.assembled_bytes
+        if size != announced and (announced is not None or source.fragment_count is not None):
+            raise Incomplete(f"{size} bytes came in, {announced or 'more fragments'} were announced.")
 
 
-def check_media(path: Path, ffmpeg: str | None, announced_seconds: float | None) -> Content:
+def check_media(path: Path, ffmpeg: str | None, lengths: Lengths = ANY_LENGTH) -> Content:
     """Read a media file from end to end without decoding it. Raises ``Incomplete``.
 
     Without ffmpeg the type is guessed from the name, and nothing more can be said.
@@ -94,10 +107,7 @@ def check_media(path: Path, ffmpeg: str | None, announced_seconds: float | None)
     if "mpegts" in container and path.suffix.lstrip(".").lower() in _MP4_EXTENSIONS:
         raise Incomplete("The file is an MPEG transport stream under another name.")
     duration = _seconds(told)
-    if announced_seconds and duration is not None:
-        slack = max(DURATION_SLACK_SECONDS, announced_seconds * DURATION_SLACK)
-        if duration < announced_seconds - slack:
-            raise Incomplete(f"The file plays {duration:.1f} seconds, {announced_seconds:.1f} were announced.")
+    _check_length(told, lengths)
     return Content(_type_of(container, path, guessed, has_video=bool(_VIDEO.search(told))), duration)
 
 
@@ -121,8 +131,25 @@ def _seconds(told: str) -> float | None:
     match = _DURATION.search(told)
     if match is None:
         return None
-    hours, minutes, seconds = match.groups()
+    hours, minutes, seconds, _ = match.groups()
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _check_length(told: str, lengths: Lengths) -> None:
+    duration = _seconds(told)
+    if duration is None:
+        return
+    if lengths.least and duration < lengths.least - _slack(lengths.least):
+        raise Incomplete(f"The file plays {duration:.1f} seconds, {lengths.least:.1f} were announced.")
+    match = _DURATION.search(told)
+    # Some containers count from a clock that did not begin at zero.
+    began = float(match[4]) if match and match[4] else 0.0
+    if lengths.most and duration - began > lengths.most + _slack(lengths.most):
+        raise Incomplete(f"The file plays {duration - began:.1f} seconds, at most {lengths.most:.1f} were announced.")
+
+
+def _slack(seconds: float) -> float:
+    return max(DURATION_SLACK_SECONDS, seconds * DURATION_SLACK)
 
 
 def _line_of(told: str, torn: re.Match[str] | None) -> str:

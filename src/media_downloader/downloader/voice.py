@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from media_downloader.netguard import redact_line
 
 #: How often signs of life are looked for.
 LOOK_SECONDS = 2.0
+#: A process that works uses at least this share of a processor.
+WORKING_SHARE = 0.02
 #: Longest line of a log that is passed on.
 MAX_LOG_CHARS = 2000
 
@@ -22,12 +25,14 @@ MAX_LOG_CHARS = 2000
 class Voice:
     """Says messages from any thread, and listens for commands in one of its own."""
 
-    def __init__(self, connection: socket.socket, work: Path | None = None) -> None:
+    def __init__(self, connection: socket.socket, work: Path | None = None, keep: Path | None = None) -> None:
         self._connection = connection
         self._work = work
+        self._keep = keep
         self._lock = threading.Lock()
         self._go = threading.Event()
-        self._signs: tuple[int, int] = (0, 0)
+        self._signs: tuple[int, int, int] = (0, 0, 0)
+        self._own_seconds = 0.0
         #: Called when a live recording is to be finished.
         self.on_finish: Callable[[], None] = lambda: None
         #: Called with the bytes of the work folder when they have changed.
@@ -76,15 +81,22 @@ class Voice:
                 self.on_finish()
 
     def _look_for_life(self) -> None:
-        """Tell that something moves: processor time of this group's programs, or bytes in the work folder.
+        """Tell that something moves: processor time of this process or its programs, or bytes in the work folder.
 
-        A timer that says "alive" whatever happens would defeat the supervisor's watch over silence.
+        A timer that says "alive" whatever happens would defeat the supervisor's watch over silence. So would the
+        processor time of this very thread, and the little that threads use which wait for something.
         """
-        signs = (_processor_ticks(), _folder_bytes(self._work))
-        if signs != self._signs:
+        # Hashing is done by this process itself. Called in the listening thread: its own time is what is taken off.
+        own = time.process_time() - time.thread_time()
+        works = own - self._own_seconds >= WORKING_SHARE * LOOK_SECONDS
+        self._own_seconds = own
+        signs = (_processor_ticks(), _folder_bytes(self._work), _folder_bytes(self._keep))
+        if signs != self._signs or works:
+            grown = signs[1] != self._signs[1]
             self._signs = signs
             self.say(Alive())
-            self.on_growth(signs[1])
+            if grown:
+                self.on_growth(signs[1])
 
 
 def _processor_ticks() -> int:

@@ -165,6 +165,8 @@ class Job(Record):
     crashes: int = 0
     #: How many transient failures have been retried in a row.
     retries: int = 0
+    #: The next attempt asks the site again, for the very same formats, in place of trusting what it said before.
+    extract_anew: bool = False
     progress: Progress = Field(default_factory=Progress)
     media: Media = Field(default_factory=Media)
     artifacts: tuple[Artifact, ...] = ()

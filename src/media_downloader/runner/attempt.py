@@ -44,6 +44,7 @@ class Attempt:
         self._workdir: Path | None = None
         self._preparing: asyncio.Future[Path] | None = None
         self._process: DownloadProcess | None = None
+        self._extract_anew = False
         #: What this attempt itself has fetched, as its process last said.
         self.progress = Progress()
         #: Set once the result is being published: from there on the job is done, whatever is asked.
@@ -137,7 +138,8 @@ class Attempt:
         library = self._deps.library
         workdir = await asyncio.to_thread(library.prepare_workdir, self.job.id, self.job.workdir)
         self._workdir = workdir
-        await self.save(Change(facts={"workdir": workdir.name, "failure": None}))
+        self._extract_anew = self.job.extract_anew
+        await self.save(Change(facts={"workdir": workdir.name, "failure": None, "extract_anew": False}))
         await asyncio.to_thread(library.write_job_file, workdir, self.job)
         return workdir
 
@@ -157,7 +159,8 @@ class Attempt:
             distrust_tail=self._deps.distrust_tail and self.job.id not in self._deps.trusted,
             deno_dir=str(settings.data_dir / "deno"),
             socket_timeout_seconds=settings.socket_timeout_seconds,
-            playlist_limit=options.playlist_limit or settings.playlist_limit,
+            playlist_limit=min(options.playlist_limit or settings.playlist_limit, settings.playlist_limit),
+            fresh_info=self._extract_anew,
             max_size_bytes=min(limits, default=None),
         )
 

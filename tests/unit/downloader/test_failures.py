@@ -1,16 +1,21 @@
 """From what yt-dlp and the network say to the kind of a failure."""
 
 import errno
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from yt_dlp.networking import Response
 from yt_dlp.networking.exceptions import HTTPError
-from yt_dlp.utils import DownloadError, GeoRestrictedError, UnsupportedError
+from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError
 
 from media_downloader.downloader.failures import HINTS, Trouble, clean_message, kind_of
-from media_downloader.downloader.problems import BadOptions, Incomplete, TooLarge, describe
+from media_downloader.downloader.guarded import GuardedYoutubeDL, Told
+from media_downloader.downloader.pins import PinFile
+from media_downloader.downloader.problems import BadOptions, ContentChanged, Incomplete, NotOneMedia, TooLarge, describe
+from media_downloader.downloader.resume import Folders
 from media_downloader.jobs.model import FailureKind as K
 
 
@@ -77,6 +82,38 @@ def test_retry_after(value: str, seconds: float | None) -> None:
     cause.close()
 
 
+@pytest.mark.parametrize(
+    "message, seconds",
+    [
+        ("ERROR: [youtube] abc: This live event will begin in 3 hours.", 10_800.0),
+        ("ERROR: [youtube] abc: Premieres in 20 minutes", 1_200.0),
+        ("ERROR: [x] 1: The stream will start in an hour", 3_600.0),
+        ("ERROR: [youtube] abc: Premieres in 2 days", 86_400.0),
+        ("ERROR: [youtube] abc: This live event will begin in a few moments.", None),
+        ("ERROR: [x] 1: The channel is offline", None),
+    ],
+)
+def test_a_stream_is_asked_for_again_when_it_begins(message: str, seconds: float | None) -> None:
+    told = describe(DownloadError(message))
+    assert told.kind is K.LIVE_NOT_STARTED
+    assert told.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("ahead, least, most", [(600, 590, 600), (7 * 86_400, 86_400, 86_400), (-600, 0, 0)])
+def test_a_site_that_names_the_moment_is_believed_for_a_day(tmp_path: Path, ahead: int, least: int, most: int) -> None:
+    folders = Folders(tmp_path)
+    folders.make()
+    told = Told(lambda _: None, lambda *_: None)
+    info = {"id": "x", "extractor": "x", "live_status": "is_upcoming", "release_timestamp": time.time() + ahead}
+    guarded = GuardedYoutubeDL({"quiet": True}, PinFile(folders.state / "pins.json"), folders, told)
+    with guarded as ydl, pytest.raises(ExtractorError) as caught:
+        ydl.raise_no_formats(info, msg="The stream has not started")
+    found = describe(DownloadError(str(caught.value), (ExtractorError, caught.value, None)))
+    assert found.kind is K.LIVE_NOT_STARTED
+    assert found.retry_after_seconds is not None
+    assert least <= found.retry_after_seconds <= most
+
+
 def test_exceptions_of_ours_and_of_the_system() -> None:
     assert describe(TooLarge("x")).kind is K.TOO_LARGE
     assert describe(Incomplete("x")).kind is K.INCOMPLETE
@@ -84,6 +121,8 @@ def test_exceptions_of_ours_and_of_the_system() -> None:
     assert describe(OSError(errno.ENOSPC, "no space")).kind is K.DISK_FULL
     assert describe(OSError(errno.EFBIG, "too big")).kind is K.TOO_LARGE
     assert describe(GeoRestrictedError("x")).kind is K.GEO_RESTRICTED
+    assert describe(ContentChanged("x")).kind is K.INCOMPLETE
+    assert describe(NotOneMedia("x")).kind is K.UNSUPPORTED_URL
     assert describe(UnsupportedError("https://example.org")).kind is K.UNSUPPORTED_URL
 
 

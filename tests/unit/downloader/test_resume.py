@@ -42,6 +42,35 @@ def test_a_partial_file_goes_on_one_byte_before_its_end(folders: Folders) -> Non
     assert left(folders) == {f"{NAME}.part": b"abc"}
 
 
+@pytest.mark.parametrize(
+    "name", ["media.en.vtt.part", "other.mp4.part", f"{NAME}.part-Frag1", f"{NAME}.part-Frag1.part"]
+)
+def test_what_is_not_pinned_is_not_built_upon(folders: Folders, name: str) -> None:
+    """A piece of a subtitle would be continued whatever the server has now."""
+    put(folders, name, b"abcd")
+    assert prepare(folders, pinned(folders, total=10), distrust_tail=False) == 0
+    assert left(folders) == {}
+
+
+def test_fragments_of_what_is_complete_stay_for_its_proof_and_count_once(folders: Folders) -> None:
+    put(folders, f"{NAME}.part-Frag1", b"abcd")
+    put(folders, NAME, b"abcd")
+    keep(folders, NAME)
+    pin_file = pinned(folders, fragments=1)
+    pin_file.pins.sources[NAME].assembled_bytes = 4
+    assert prepare(folders, pin_file, distrust_tail=False) == 4
+    assert set(left(folders)) == {NAME, f"{NAME}.part-Frag1"}
+
+
+def test_a_kept_stream_whose_fragments_nobody_counted_is_made_again(folders: Folders) -> None:
+    put(folders, f"{NAME}.part-Frag1", b"abcd")
+    put(folders, NAME, b"abcdabcd")
+    keep(folders, NAME)
+    prepare(folders, pinned(folders, fragments=1), distrust_tail=False)
+    assert set(left(folders)) == {f"{NAME}.part-Frag1"}
+    assert list(folders.keep.iterdir()) == []
+
+
 def test_a_complete_partial_file_does_not_ask_for_a_range_that_is_not_there(folders: Folders) -> None:
     put(folders, f"{NAME}.part", b"abcd")
     prepare(folders, pinned(folders, total=4), distrust_tail=False)
