@@ -169,10 +169,16 @@ def kind_of(trouble: Trouble) -> K:
         or (K.BLOCKED_ADDRESS if BLOCKED_MARKER in trouble.message else None)
         or _BY_ERRNO.get(trouble.error_number or 0)
         or _by_sure_status(trouble.status)
-        or next((kind for kind, pattern in _BY_TEXT if pattern.search(trouble.message)), None)
+        or _by_text(trouble)
         or _BY_STATUS.get(trouble.status or 0)
         or _by_family(trouble.classes)
     )
+
+
+def _by_text(trouble: Trouble) -> K | None:
+    """An answer with a status has come over the line, so "unable to download" says nothing of the network there."""
+    kinds = (kind for kind, pattern in _BY_TEXT if pattern.search(trouble.message))
+    return next((kind for kind in kinds if kind is not K.NETWORK or trouble.status is None), None)
 
 
 def _by_sure_status(status: int | None) -> K | None:

@@ -96,7 +96,7 @@ class GuardedYoutubeDL(ReticentYoutubeDL):
         try:
             answer = super().dl(name, info, True)
         except Exception as error:
-            if describe(error).kind is FailureKind.DISK_FULL:
+            if describe(error).kind in {FailureKind.DISK_FULL, FailureKind.BLOCKED_ADDRESS}:
                 raise
             answer = (False, False)
         path = Path(name)

@@ -1,13 +1,20 @@
 """ffmpeg takes a downloaded file for a container of media, and never for a list of other files."""
 
+import errno
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from yt_dlp import YoutubeDL
+from yt_dlp.postprocessor import FFmpegMergerPP
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor, FFmpegPostProcessorError
 
-from media_downloader.downloader.containers import CONTAINERS, whitelist
+from media_downloader.downloader.containers import CONTAINERS, guard_local_files, whitelist
+from media_downloader.downloader.problems import describe
+from media_downloader.jobs.model import FailureKind
 from tests.origin.media import ffmpeg
 
 MPD = (
@@ -138,3 +145,29 @@ def test_nothing_that_opens_other_files_is_in_the_list() -> None:
         "lavfi",
     }
     assert dangerous & set(CONTAINERS.split(",")) == set()
+
+
+def test_a_full_disk_during_a_merge_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Path
+) -> None:
+    """ffmpeg's last line seldom says so; a stand-in says what ffmpeg does when its disk is full."""
+    monkeypatch.setattr(FFmpegPostProcessor, "real_run_ffmpeg", FFmpegPostProcessor.real_run_ffmpeg)
+    guard_local_files()
+    program = tmp_path / "ffmpeg"
+    words = "echo 'av_interleaved_write_frame(): No space left on device' >&2; echo 'Conversion failed!' >&2; exit 1"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *-bsfs*) echo "ffmpeg version 7.0"; exit 0;; esac\n{words}\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    with YoutubeDL({"quiet": True, "cachedir": False, "ffmpeg_location": str(program)}) as ydl:
+        merger = FFmpegMergerPP(ydl)
+        info = {
+            "filepath": str(tmp_path / "out.mp4"),
+            "__files_to_merge": [str(other)],
+            "requested_formats": [{"protocol": "https"}],
+        }
+        with pytest.raises(OSError, match="No space left") as caught:
+            merger.run(info)
+        assert caught.value.errno == errno.ENOSPC
+        assert describe(caught.value).kind is FailureKind.DISK_FULL
+        program.write_text(program.read_text().replace("No space left on device", "Invalid argument"))
+        with pytest.raises(FFmpegPostProcessorError):
+            merger.run(info)

@@ -71,7 +71,8 @@ def http_error(status: int, **headers: str) -> HTTPError:
 )
 def test_statuses(status: int, kind: K) -> None:
     cause = http_error(status)
-    assert describe(DownloadError(str(cause), (HTTPError, cause, None))).kind is kind
+    for message in (str(cause), f"[generic] Unable to download webpage: {cause}"):
+        assert describe(DownloadError(message, (HTTPError, cause, None))).kind is kind
     cause.close()
 
 

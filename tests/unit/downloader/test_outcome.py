@@ -1,26 +1,20 @@
 """What is said of a result is true, also after a power cut."""
 
-import errno
 import os
 import socket
-import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 from yt_dlp import YoutubeDL
-from yt_dlp.postprocessor import FFmpegMergerPP
-from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor, FFmpegPostProcessorError
 
-from media_downloader.downloader.containers import guard_local_files
 from media_downloader.downloader.outcome import Outcome
 from media_downloader.downloader.pins import Pins, Source
-from media_downloader.downloader.problems import Incomplete, describe
+from media_downloader.downloader.problems import Incomplete
 from media_downloader.downloader.protocol import Spec, Task
 from media_downloader.downloader.resume import Folders
 from media_downloader.downloader.verify import Lengths, check_media
 from media_downloader.downloader.voice import Voice
-from media_downloader.jobs.model import FailureKind
 from tests.origin.media import ffmpeg
 
 
@@ -111,27 +105,3 @@ def test_a_stream_whose_fragments_nobody_counted_is_not_whole(folders: Folders) 
         conclude(folders, stream(folders, assembled_bytes=None), duration=10)
     with pytest.raises(Incomplete):
         conclude(folders, stream(folders, assembled_bytes=1), duration=10)
-
-
-def test_a_full_disk_during_a_merge_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, film: Path) -> None:
-    """ffmpeg's last line seldom says so; a stand-in says what ffmpeg does when its disk is full."""
-    monkeypatch.setattr(FFmpegPostProcessor, "real_run_ffmpeg", FFmpegPostProcessor.real_run_ffmpeg)
-    guard_local_files()
-    program = tmp_path / "ffmpeg"
-    words = "echo 'av_interleaved_write_frame(): No space left on device' >&2; echo 'Conversion failed!' >&2; exit 1"
-    program.write_text(f'#!/bin/sh\ncase "$*" in *-bsfs*) echo "ffmpeg version 7.0"; exit 0;; esac\n{words}\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    with YoutubeDL({"quiet": True, "cachedir": False, "ffmpeg_location": str(program)}) as ydl:
-        merger = FFmpegMergerPP(ydl)
-        info = {
-            "filepath": str(tmp_path / "out.mp4"),
-            "__files_to_merge": [str(film)],
-            "requested_formats": [{"protocol": "https"}],
-        }
-        with pytest.raises(OSError, match="No space left") as caught:
-            merger.run(info)
-        assert caught.value.errno == errno.ENOSPC
-        assert describe(caught.value).kind is FailureKind.DISK_FULL
-        program.write_text(program.read_text().replace("No space left on device", "Invalid argument"))
-        with pytest.raises(FFmpegPostProcessorError):
-            merger.run(info)
