@@ -93,7 +93,7 @@ def test_a_kill_while_nothing_comes_in_keeps_the_state(
     if victim == "server" or state == "paused":
         server.restart()
     else:
-        wait_until(lambda: download_processes(server), "a download process", 5)
+        wait_until(lambda: download_processes(server), "a download process", 30)
         kill(server, victim)
     if state == "paused":
         assert server.get(job_id)["state"] == "paused"
@@ -147,7 +147,7 @@ def test_a_job_that_kills_its_process_five_times_is_poison(program: Start, origi
     job_id = server.add(origin.url("big.mp4", "rate=500000"))["id"]
     for _ in range(5):
         server.wait_for(job_id, lambda job: job["state"] == "downloading", "a download")
-        wait_until(lambda: download_processes(server), "a download process", 5)
+        wait_until(lambda: download_processes(server), "a download process", 30)
         kill(server, "process")
         server.wait_for(job_id, lambda job: job["state"] != "downloading", "the death to be noticed")
     job = server.wait_state(job_id, "error")
