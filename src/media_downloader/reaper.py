@@ -83,8 +83,11 @@ class Reaper:
         """Remove expired jobs, files past their retention and orphaned work folders; or say what would go."""
         report = CleanupReport(dry_run=dry_run)
         await self._expire_jobs(report)
-        await self._sweep_files(report)
-        await self._sweep_work_folders(report)
+        if await asyncio.to_thread(self._library.is_present):
+            await self._sweep_files(report)
+            await self._sweep_work_folders(report)
+        else:
+            log.error("The downloads folder is gone or not mounted: nothing in it is touched")
         if not dry_run:
             await self._sweep_logs()
             await self._store.drop_tombstones_before(utc_now() - timedelta(days=TOMBSTONE_DAYS))

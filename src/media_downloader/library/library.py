@@ -1,8 +1,11 @@
 """The downloads folder: its work folders, its published files and their records."""
 
+import contextlib
+import errno
 import os
 import shutil
 import stat
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +15,11 @@ from uuid import uuid4
 
 import structlog
 
-from media_downloader.errors import ConfigurationError, PathEscapesLibrary
+from media_downloader.errors import ConfigurationError, OptionRejected, PathEscapesLibrary
 from media_downloader.jobs.model import Job
 from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, open_published
 from media_downloader.library.intent import undo
+from media_downloader.library.leftovers import end_leftovers
 from media_downloader.library.lock import FolderLock
 from media_downloader.library.names import check_template, safe_folder
 from media_downloader.library.publishing import Publisher, PublishPlan
@@ -35,6 +39,11 @@ GET = f"{HIDDEN}/get"
 LOST = f"{HIDDEN}/lost"
 #: How the names of work folders begin: of one server alone.
 LOCAL_PREFIX = "mdjob_"
+#: The same of servers and workers that share a store.
+SHARED_PREFIX = "md_"
+_MARK = "folder-"
+#: Older than any write that still goes on.
+_SCRAP_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -60,26 +69,38 @@ class OldFiles:
 class Library:
     """All access to the downloads folder.
 
-    Work folders are in ``work_dir``, which is the downloads folder itself unless told otherwise. It belongs to one
-    running program: another one with another store would take the first one's work folders for orphans.
+    Work folders are in ``work_dir``, which is the downloads folder itself unless told otherwise. Those of
+    ``LOCAL_PREFIX`` belong to one running program: another one with another store would take them for orphans. Those
+    of ``SHARED_PREFIX`` belong to all programs that share a store; no lock keeps them apart. Each kind leaves the
+    other's alone.
     """
 
-    def __init__(self, downloads_dir: Path, work_dir: Path | None = None) -> None:
+    def __init__(self, downloads_dir: Path, work_dir: Path | None = None, *, prefix: str = LOCAL_PREFIX) -> None:
         self.downloads_dir = downloads_dir
         self.work_dir = work_dir or downloads_dir
+        self._shared = prefix == SHARED_PREFIX
         self._records = Records(downloads_dir, downloads_dir / RECORDS)
-        self._folders = WorkFolders(self.work_dir, LOCAL_PREFIX)
+        self._folders = WorkFolders(self.work_dir, prefix)
+        #: A folder in the downloads folder that is there as long as that is the one which was opened.
+        self._mark: Path | None = None
+        self._opened_as: tuple[int, int] | None = None
         self._lock = FolderLock((work_dir or downloads_dir / HIDDEN) / "lock")
 
     def open(self) -> None:
-        """Make the folder ready for this program alone. Raises ``ConfigurationError``."""
+        """Make the folder ready, for this program alone unless it is shared. Raises ``ConfigurationError``."""
         self.prepare()
-        if not self.lock():
+        if not self._shared and not self.lock():
             raise ConfigurationError(
                 f"Another server{self.lock_holder()} uses the downloads folder {self.downloads_dir}. "
                 "Stop it, or set YTDLP_OUTPUT_PATH to another folder."
             )
+        if not self._shared:
+            # The lock proves that nobody has a use for them.
+            end_leftovers(self.work_dir, lambda name: self._folders.owner(name) is not None)
         self._folders.remove_trash()
+        self._remove_scraps()
+        self._mark = self._marked()
+        self._opened_as = _place(self.downloads_dir)
         log.info(f"Job manager using downloads directory: {self.downloads_dir}")
 
     def prepare(self) -> None:
@@ -98,6 +119,36 @@ class Library:
                 "Set YTDLP_OUTPUT_PATH to a folder that can."
             ) from None
 
+    def _marked(self) -> Path:
+        """Return the mark of this very folder, made when it is opened for the first time."""
+        hidden = self.downloads_dir / HIDDEN
+        marks = sorted(hidden.glob(f"{_MARK}*"))
+        if not marks:
+            marks = [hidden / f"{_MARK}{uuid4().hex}"]
+            marks[0].mkdir(mode=0o700)
+        return marks[0]
+
+    def _remove_scraps(self) -> None:
+        """Remove what a crash in the middle of a small write has left; of others, who may be writing, only old ones."""
+        oldest = time.time() - _SCRAP_SECONDS if self._shared else float("inf")
+        places = [(folder, ".mdprobe_*") for folder in {self.downloads_dir, self.work_dir}]
+        for folder, pattern in [*places, (self.downloads_dir / RECORDS, ".*.new")]:
+            for path in folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < oldest:
+                        path.rmdir() if path.is_dir() else path.unlink()
+
+    def is_present(self) -> bool:
+        """Say whether the downloads folder is the one that was opened: not removed, not unmounted, not replaced."""
+        # The mark outlives a new mount of the same disk; the place outlives a user who removes hidden folders.
+        return self.downloads_dir.is_dir() and (
+            self._mark is None or self._mark.is_dir() or _place(self.downloads_dir) == self._opened_as
+        )
+
+    def _must_be_present(self) -> None:
+        if not self.is_present():
+            raise OSError(errno.ENODEV, "it is gone, or not mounted", str(self.downloads_dir))
+
     def lock(self) -> bool:
         """Take the work folders for this program; say whether they are its own now."""
         return self._lock.take()
@@ -112,7 +163,7 @@ class Library:
 
     def facts(self) -> FolderFacts:
         """Say how the folder is now."""
-        exists = self.downloads_dir.is_dir()
+        exists = self.is_present()
         usage = shutil.disk_usage(self.downloads_dir) if exists else None
         return FolderFacts(
             self.downloads_dir,
@@ -131,7 +182,13 @@ class Library:
 
     def check_folder(self, folder: str) -> None:
         """Raise ``OptionRejected`` for a folder that nothing may be published in."""
-        safe_folder(folder)
+        path = self.downloads_dir
+        for part in safe_folder(folder).parts:
+            path /= part
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise OptionRejected(
+                    "The folder leads through a link, or through something that is no folder.", field="options.folder"
+                )
 
     def check_template(self, template: str) -> None:
         """Raise ``OptionRejected`` for a template that is more than a name."""
@@ -139,9 +196,10 @@ class Library:
 
     # --- work folders -------------------------------------------------------------------------------------------
 
-    def prepare_workdir(self, job_id: str, known_name: str | None) -> Path:
+    def prepare_workdir(self, job_id: str, known_name: str | None, *, proven_dead: bool = True) -> Path:
         """Return the job's work folder under a new name, with what is in it; see ``WorkFolders.prepare``."""
-        return self._folders.prepare(job_id, known_name)
+        self._must_be_present()
+        return self._folders.prepare(job_id, known_name, proven_dead=proven_dead)
 
     def list_workdirs(self) -> dict[str, str]:
         """Return job id by the name of each work folder."""
@@ -161,6 +219,7 @@ class Library:
 
     def orphaned_workdirs(self, known: Collection[str]) -> list[Orphan]:
         """Return the work folders that are not among the known ones."""
+        self._must_be_present()
         return self._folders.orphans(known)
 
     def set_aside_workdirs(self, names: Collection[str]) -> None:
@@ -180,6 +239,7 @@ class Library:
 
     def read_job_files(self) -> dict[str, Job | None]:
         """Return the job of each work folder by the folder's name; None where it does not tell it."""
+        self._must_be_present()
         return self._folders.read_jobs()
 
     def keep_verdict(self, workdir: Path, verdict: dict[str, Any]) -> None:
@@ -194,6 +254,7 @@ class Library:
 
     def publish(self, workdir: Path, plan: PublishPlan) -> list[str]:
         """Give the plan's files their final names; see ``Publisher``."""
+        self._must_be_present()
         return Publisher(self.downloads_dir, workdir).publish(plan)
 
     def write_record(self, job_id: str, record: dict[str, Any]) -> None:
@@ -219,4 +280,10 @@ class Library:
 
     def published_before(self, moment: datetime) -> list[OldFiles]:
         """Return what was published before a moment and is still there."""
+        self._must_be_present()
         return [OldFiles(job_id, names, size) for job_id, names, size in self._records.before(moment)]
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    facts = folder.stat()
+    return facts.st_dev, facts.st_ino

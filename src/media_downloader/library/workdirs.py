@@ -1,9 +1,12 @@
 """Work folders: one for each job that is not over, with what is needed to make the job anew."""
 
+import os
 import re
 import shutil
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,11 +14,14 @@ import structlog
 from pydantic import ValidationError
 
 from media_downloader.jobs.model import Job
-from media_downloader.library.durable import total_bytes, write_atomically
+from media_downloader.library.durable import sync_folder, total_bytes, write_atomically
+from media_downloader.library.kernel import share_blocks
 
 log = structlog.get_logger(__name__)
 
 JOB_NAME = "job.json"
+#: In a work folder that is still being copied.
+HALF_NAME = ".copying"
 #: Work folders on their way out; renamed first so that a crash leaves nothing that looks alive.
 _TRASH = re.compile(r"^\.mdtrash_[0-9a-f]{32}$")
 
@@ -37,24 +43,58 @@ class WorkFolders:
         self._prefix = prefix
         self._name = re.compile(rf"^{re.escape(prefix)}([0-9a-f]{{32}})_[0-9a-f]{{8}}$")
 
-    def prepare(self, job_id: str, known_name: str | None) -> Path:
+    def prepare(self, job_id: str, known_name: str | None, *, proven_dead: bool = True) -> Path:
         """Return the job's work folder under a new name, with what is in it; a new one when there is none.
 
-        The new name takes the path away from whoever still believes to work there. Leftovers of the same job that a
-        crash between a rename and the store's note has left are found by the job's id.
+        The new name takes the path away from whoever still believes to work there. But a frozen writer keeps its open
+        files through a rename: unless it is ``proven_dead``, the new folder is a copy, and the old one is left to it
+        until the job is over. When the known name is not there, the job's id finds what a crash between a rename and
+        the store's note has left. Costs no more for a larger library, but for that.
         """
         target = self.folder / f"{self._prefix}{job_id}_{uuid4().hex[:8]}"
-        found = [name for name, owner in self.owners().items() if owner == job_id]
-        if known_name in found:
-            found.remove(known_name)
-            found.insert(0, known_name)
-        for name in found[1:]:
-            self.remove(name)
-        if found:
-            (self.folder / found[0]).rename(target)
-        else:
+        if known_name is None or self.owner(known_name) != job_id:
             target.mkdir(mode=0o700)
+        elif not self._take_over(known_name, target, proven_dead=proven_dead):
+            found = self._left_of(job_id)
+            if not found or not self._take_over(found[0], target, proven_dead=proven_dead):
+                target.mkdir(mode=0o700)
+            for name in found[1:] if proven_dead else ():
+                self.remove(name)
         return target
+
+    def _take_over(self, name: str, target: Path, *, proven_dead: bool) -> bool:
+        source = self.folder / name
+        if source.is_symlink() or not source.is_dir() or _is_half(source):
+            return False
+        if not proven_dead:
+            target.mkdir(mode=0o700)
+            half = target / HALF_NAME
+            half.touch()
+            copy_tree(source, target)
+            sync_folder(target)
+            half.unlink()
+            return True
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _left_of(self, job_id: str) -> list[str]:
+        """Return the work folders of one job, the one of the latest attempt first."""
+        found = [
+            entry.name
+            for entry in os.scandir(self.folder)
+            if entry.name.startswith(f"{self._prefix}{job_id}_") and self.owner(entry.name) == job_id
+        ]
+        jobs = {name: self._read_job(name, job_id) for name in found}
+
+        def age(name: str) -> tuple[int, datetime]:
+            job = jobs[name]
+            return (-1, datetime.min.replace(tzinfo=UTC)) if job is None else (job.attempt, job.updated_at)
+
+        whole = [name for name in found if not _is_half(self.folder / name)]
+        return sorted(whole, key=age, reverse=True)
 
     def owner(self, name: str) -> str | None:
         """Return the job that a work folder of this name belongs to; None for any other name."""
@@ -64,10 +104,11 @@ class WorkFolders:
     def owners(self) -> dict[str, str]:
         """Return job id by the name of each work folder."""
         found = {}
-        for entry in self.folder.iterdir():
-            job_id = self.owner(entry.name)
-            if job_id is not None and entry.is_dir() and not entry.is_symlink():
-                found[entry.name] = job_id
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                job_id = self.owner(entry.name)
+                if job_id is not None and entry.is_dir(follow_symlinks=False):
+                    found[entry.name] = job_id
         return found
 
     def remove(self, name: str) -> None:
@@ -116,8 +157,12 @@ class WorkFolders:
                 log.warning("A job's record could not be written", job_id=job.id, problem=error.strerror)
 
     def read_jobs(self) -> dict[str, Job | None]:
-        """Return the job of each work folder by the folder's name; None where it does not tell it."""
-        return {name: self._read_job(name, job_id) for name, job_id in self.owners().items()}
+        """Return the job of each work folder by the folder's name; None where it does not tell it.
+
+        A copy that was cut off is left out: what it was made of is still there.
+        """
+        whole = {name: job_id for name, job_id in self.owners().items() if not _is_half(self.folder / name)}
+        return {name: self._read_job(name, job_id) for name, job_id in whole.items()}
 
     def _read_job(self, name: str, job_id: str) -> Job | None:
         try:
@@ -125,6 +170,44 @@ class WorkFolders:
         except (OSError, ValueError, ValidationError):
             return None
         return job if job.id == job_id else None
+
+
+def _is_half(folder: Path) -> bool:
+    return (folder / HALF_NAME).exists()
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy folders and regular files, sharing blocks where the filesystem can, with times and with hard links.
+
+    What is written to meanwhile is copied as it is then; what is not a file is no download's.
+    """
+    copied: dict[int, Path] = {}
+    for path in sorted(source.rglob("*")):
+        made = target / path.relative_to(source)
+        facts = path.lstat()
+        if stat.S_ISDIR(facts.st_mode):
+            made.mkdir(mode=0o700, exist_ok=True)
+        elif stat.S_ISREG(facts.st_mode):
+            twin = copied.setdefault(facts.st_ino, made)
+            if twin is made or not _link(twin, made):
+                _copy_file(path, made)
+
+
+def _link(twin: Path, made: Path) -> bool:
+    try:
+        made.hardlink_to(twin)
+    except OSError:
+        return False
+    return True
+
+
+def _copy_file(path: Path, made: Path) -> None:
+    with path.open("rb") as read, made.open("xb") as write:
+        if not share_blocks(read.fileno(), write.fileno()):
+            shutil.copyfileobj(read, write, 1024 * 1024)
+        write.flush()
+        os.fsync(write.fileno())
+    shutil.copystat(path, made, follow_symlinks=False)
 
 
 def _remove_tree(path: Path) -> None:
