@@ -1,6 +1,7 @@
 """Tells whether the machine went down without warning since the last run."""
 
 import json
+import os
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -34,9 +35,18 @@ class PowerRecord:
         self._write(_current_boot_id(), ended=True)
 
     def _write(self, boot_id: str, *, ended: bool) -> None:
+        # On the disk before anything else happens: what a power cut takes back would tell of an end in order.
         part = self._path.with_suffix(".new")
-        part.write_text(json.dumps({"boot_id": boot_id, "ended": ended}), encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"boot_id": boot_id, "ended": ended}))
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _current_boot_id() -> str:
