@@ -35,10 +35,8 @@ def test_a_queue_of_ten_thousand_costs_no_more_than_one_of_a_hundred(program: St
     server.client.post("/queue/pause", json={})
 
     def fill(first: int, count: int) -> None:
-        for begin in range(first, first + count, 2000):
-            numbers = range(begin, min(begin + 2000, first + count))
-            urls = [f"http://93.184.216.34/{number}.mp4" for number in numbers]
-            server.answer(server.client.post("/jobs", json={"urls": urls}), 201)
+        urls = [f"http://93.184.216.34/{number}.mp4" for number in range(first, first + count)]
+        server.answer(server.client.post("/jobs", json={"urls": urls}), 201)
 
     def measure() -> dict[str, float]:
         fresh = iter(range(10**6))
@@ -56,10 +54,10 @@ def test_a_queue_of_ten_thousand_costs_no_more_than_one_of_a_hundred(program: St
         ratio = large[name] / before
         figures(f"{name}: {before * 1e3:.2f} ms with 100 jobs, {large[name] * 1e3:.2f} ms with 10,000, x{ratio:.2f}")
         assert ratio < 2
-    figures(f"adding 10,000 links in five requests: {adding:.2f} s")
+    figures(f"adding 10,000 links in one request: {adding:.2f} s")
 
 
-def test_nobody_waits_while_two_thousand_links_are_added(program: Start, figures: Figures) -> None:
+def test_nobody_waits_while_ten_thousand_links_are_added(program: Start, figures: Figures) -> None:
     server = program()
     server.client.post("/queue/pause", json={})
     waits: list[float] = []
@@ -73,7 +71,7 @@ def test_nobody_waits_while_two_thousand_links_are_added(program: Start, figures
 
     watching = threading.Thread(target=watch)
     watching.start()
-    urls = [f"http://93.184.216.34/{number}.mp4" for number in range(2_000)]
+    urls = [f"http://93.184.216.34/{number}.mp4" for number in range(10_000)]
     total = seconds_of(lambda: server.answer(server.client.post("/jobs", json={"urls": urls}), 201))
     done.set()
     watching.join()
@@ -81,7 +79,7 @@ def test_nobody_waits_while_two_thousand_links_are_added(program: Start, figures
     worst, median = waits[-1], waits[len(waits) // 2]
     figures(f"{total:.2f} s in all; others waited {median * 1e3:.1f} ms (median), {worst * 1e3:.1f} ms (worst)")
     assert worst < total / 4
-    assert median < total / 25
+    assert median < total / 50
 
 
 def test_serving_a_file_keeps_up_with_a_bare_socket(

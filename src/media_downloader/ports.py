@@ -216,11 +216,8 @@ class JobStore(Protocol):
     async def queue_state(self) -> QueueState:
         """Return whether the queue is paused; survives restarts."""
 
-    async def set_queue_state(self, state: QueueState, expected: QueueState | None = None) -> bool:
-        """Pause or resume the queue as a whole, and say whether that was done.
-
-        With ``expected`` only when the queue is so in the same atomic step: a user's wish that came in between stays.
-        """
+    async def set_queue_state(self, state: QueueState) -> None:
+        """Pause or resume the queue as a whole."""
 
     async def set_cooldown(self, cooldown: Cooldown) -> None:
         """Keep a site from starting jobs until a moment; an earlier end than the present one is ignored."""

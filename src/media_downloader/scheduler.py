@@ -131,11 +131,11 @@ class Scheduler:
         return job_id in self._submitted
 
     async def _resume_after_disk(self) -> None:
-        seen = await self._store.queue_state()
-        if not (seen.paused and seen.reason == "disk"):
+        state = await self._store.queue_state()
+        if not (state.paused and state.reason == "disk"):
             return
-        if self._space.free_bytes() < self._settings.min_free_bytes * DISK_MARGIN:
-            return
-        if await self._store.set_queue_state(QueueState(), expected=seen):
-            await self._bus.publish(QueueEvent(queue=QueueState()))
+        if self._space.free_bytes() >= self._settings.min_free_bytes * DISK_MARGIN:
+            state = QueueState()
+            await self._store.set_queue_state(state)
+            await self._bus.publish(QueueEvent(queue=state))
             log.info("There is room on the disk again: the queue goes on")

@@ -395,29 +395,3 @@ async def test_a_cooldown_is_only_ever_prolonged(store: JobStore) -> None:
 async def test_work_folders_are_known_by_name(store: JobStore) -> None:
     await added(store, a_job(1, workdir="mdjob_1"), a_job(2))
     assert await store.workdirs() == {"mdjob_1": a_job(1).id}
-
-
-async def test_a_pause_of_the_user_is_not_overwritten_by_who_looked_before(store: JobStore) -> None:
-    seen = await store.queue_state()
-    full = QueueState(paused=True, reason="disk")
-    by_user = QueueState(paused=True, reason="user")
-    assert await store.set_queue_state(by_user)
-    assert not await store.set_queue_state(full, expected=seen)
-    assert await store.queue_state() == by_user
-    assert await store.set_queue_state(QueueState(), expected=by_user)
-    assert await store.queue_state() == QueueState()
-
-
-async def test_a_place_can_be_taken_again_and_again(store: JobStore) -> None:
-    """Each move halves a gap; when none is left, the queue is numbered anew and keeps its order."""
-    for number in range(5):
-        await added(store, a_job(number))
-    last = a_job(4).id
-    order = [a_job(number).id for number in range(4)]
-    for turn in range(100):
-        mover = order[turn % 2]
-        await store.move(mover, last)
-        order = [one for one in order if one != mover] + [mover]
-    page = await store.find(JobQuery(sort="position"))
-    assert [job.id for job in page.jobs] == [*order, last]
-    assert (await store.get(order[0])).position == page.jobs[0].position

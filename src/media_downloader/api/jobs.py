@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from media_downloader import errors
@@ -103,7 +103,7 @@ async def add_jobs(
     return await _batch(use, outcome)
 
 
-async def _batch(use: Use, outcome: AddOutcome) -> Response:
+async def _batch(use: Use, outcome: AddOutcome) -> JSONResponse:
     rejected = [_rejected(entry) for entry in outcome.rejected]
     if not outcome.jobs:
         raise errors.AllRejected(
@@ -111,13 +111,13 @@ async def _batch(use: Use, outcome: AddOutcome) -> Response:
         )
     views = await use.service.views(outcome.jobs)
 
-    def render() -> bytes:
-        # Job by job: to write down thousands in one call would keep every other thread waiting, the loop's too.
-        jobs = ",".join(JobBody.of(view).model_dump_json() for view in views)
-        refused = ",".join(entry.model_dump_json() for entry in rejected)
-        return f'{{"jobs":[{jobs}],"rejected":[{refused}]}}'.encode()
+    def render() -> JSONResponse:
+        return JSONResponse(
+            _wire(AddedBody.model_construct(jobs=[JobBody.of(v) for v in views], rejected=rejected)), 201
+        )
 
-    return Response(await asyncio.to_thread(render), 201, media_type="application/json")
+    # Thousands of jobs take a while to write down; other requests are not to wait for that.
+    return await asyncio.to_thread(render)
 
 
 def _rejected(entry: Rejected) -> RejectedBody:

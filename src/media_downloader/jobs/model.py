@@ -243,9 +243,6 @@ class QueueEvent(Record):
 Event = JobEvent | ProgressEvent | DeletedEvent | QueueEvent
 
 
-def child_id(parent_id: str, entry_key: object) -> str:
-    """Return the id of a playlist's child: the same for the same entry, so that an expansion can be repeated.
-
-    ``entry_key`` is what tells the entry from the others, not its place: that changes when one is put on top.
-    """
-    return uuid5(UUID(parent_id), str(entry_key)).hex
+def child_id(parent_id: str, entry_index: int) -> str:
+    """Return the id of a playlist's child: the same for the same entry, so that an expansion can be repeated."""
+    return uuid5(UUID(parent_id), str(entry_index)).hex

@@ -1,7 +1,6 @@
 """What a download process says, turned into facts in the store, events on the bus and files in the library."""
 
 import asyncio
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,6 @@ class Conversation:
         self._failed: Failed | None = None
         self._planned: Planned | None = None
         self._entries = 0
-        self._listed: Counter[str] = Counter()
 
     async def recall(self) -> Ending | None:
         """Publish at once what an earlier attempt had finished and verified when it was cut off."""
@@ -176,7 +174,7 @@ class Conversation:
             return None
         now = utc_now()
         return Job(
-            id=child_id(parent.id, self._key_of(entry)),
+            id=child_id(parent.id, entry.index),
             url=url,
             site=site_of(url),
             options=parent.options.model_copy(update={"playlist": False, "playlist_limit": None}),
@@ -187,12 +185,6 @@ class Conversation:
             created_at=now,
             updated_at=now,
         )
-
-    def _key_of(self, entry: Entry) -> str:
-        """Return what stays the same of an entry when the playlist is listed again; one that is in it twice counts."""
-        key = f"{site_of(entry.url)} {entry.id or entry.url}"
-        self._listed[key] += 1
-        return f"{key} {self._listed[key]}"
 
     async def _conclude(self, finished: Finished) -> Ending:
         if not finished.is_playlist:

@@ -9,9 +9,6 @@ from media_downloader.jobs.state import Action, State, allowed_actions
 from media_downloader.jobs.waiting import QueueFacts, why_waiting
 from media_downloader.service.model import JobView, ServiceDeps
 
-#: Jobs that are looked at before others get their turn.
-AT_ONCE = 100
-
 
 class Views:
     """Looks, and changes nothing."""
@@ -26,12 +23,7 @@ class Views:
         """
         facts = await (self._deps.recent_queue_facts() if recent else self._deps.queue_facts())
         gone = await self.without_file(jobs)
-        views = []
-        for job in jobs:
-            views.append(_view(job, facts, file_is_gone=job.id in gone))
-            if len(views) % AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return views
+        return [_view(job, facts, file_is_gone=job.id in gone) for job in jobs]
 
     async def without_file(self, jobs: Sequence[Job]) -> set[str]:
         """Return the ids of done jobs of which a file is gone."""

@@ -66,11 +66,7 @@ class Writer:
             self._thread.join()
 
     def _work(self) -> None:
-        try:
-            connection = self._connect()
-        except sqlite3.Error as error:
-            self._refuse(unavailable(error))
-            return
+        connection = self._connect()
         idle_at = time.monotonic()
         ending = False
         while not ending:
@@ -89,15 +85,6 @@ class Writer:
                 idle_at = time.monotonic()
                 self._commit(connection, [(self._idle, Future())])
         connection.close()
-
-    def _refuse(self, why: StoreUnavailable) -> None:
-        """Leave nobody waiting for a connection that could not be made."""
-        self._closed = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                entry = self._waiting.get_nowait()
-                if entry is not None:
-                    entry[1].set_exception(why)
 
     def _commit(self, connection: sqlite3.Connection, batch: list[tuple[Write, Future[Any]]]) -> None:
         answers: list[tuple[Future[Any], Any, Exception | None]] = []

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from media_downloader.errors import ClaimRefused, IdempotencyConflict, InvalidTransition, LeaseLost
-from media_downloader.jobs.model import Cooldown, Job, Progress, QueueState, Tombstone
+from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone
 from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, inherited, obeyed
 from media_downloader.ports import Added, Change, Claim, NewJobs
 from media_downloader.stores import sqlite_clock as clock
@@ -300,13 +300,10 @@ def _place_before(connection: sqlite3.Connection, target: Job) -> tuple[int, int
 
 
 def _renumber(connection: sqlite3.Connection, priority: int) -> None:
-    """Open the gaps between the waiting jobs of one priority again; needed once in 32 moves to the very same place."""
-    connection.execute(
-        "UPDATE jobs SET position = place, document = json_set(document, '$.position', place) "
-        "FROM (SELECT sequence AS known, row_number() OVER (ORDER BY position, sequence) * ? AS place "
-        "FROM jobs WHERE rank = ? AND state = 'queued') WHERE sequence = known",
-        (GAP, -priority),
-    )
+    """Open the gaps of one priority again; needed once in 32 moves to the very same place."""
+    rows = rows_of(connection, "WHERE rank = ? ORDER BY position, sequence", (-priority,))
+    for number, job in enumerate(read_jobs(rows), start=1):
+        save(connection, job, job.model_copy(update={"position": number * GAP}))
 
 
 def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job:
@@ -333,12 +330,9 @@ def _bury(connection: sqlite3.Connection, job: Job, now: datetime) -> None:
     connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
 
 
-def set_queue_state(connection: sqlite3.Connection, state: QueueState, expected: QueueState | None) -> bool:
-    """Keep whether the queue is paused, unless somebody has changed that meanwhile."""
-    if expected is not None and queries.queue_state(connection) != expected:
-        return False
-    connection.execute("INSERT OR REPLACE INTO facts VALUES ('queue', ?)", (state.model_dump_json(),))
-    return True
+def set_fact(connection: sqlite3.Connection, name: str, document: str) -> None:
+    """Keep one value under a name."""
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, document))
 
 
 def set_cooldown(connection: sqlite3.Connection, cooldown: Cooldown) -> None:
