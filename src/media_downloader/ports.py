@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from media_downloader.jobs.model import Cooldown, Event, Job, Progress, QueueState, Tombstone
 from media_downloader.jobs.state import Signal, State
+
+NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,22 @@ class NewJobs:
     idempotency_key: str | None = None
     #: Digest of the request that came with the key; another digest under the same key is a conflict.
     request_digest: str | None = None
+    #: Kept with the key and given back with it; the store does not look into it.
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Added:
-    """What an add left in the store. ``replayed``: the key had been used, these are the jobs of that time."""
+    """What an add left in the store. ``replayed``: the key had been used, these are the jobs of that time.
+
+    ``ids`` and ``note`` come with a replay: every id of that time, in order (those that are not among ``jobs`` have
+    left the list since, or cannot be read), and the note that was kept.
+    """
 
     jobs: Sequence[Job]
     replayed: bool = False
+    ids: Sequence[str] = ()
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,12 @@ class JobStore(Protocol):
         ``IdempotencyConflict``. Of any number of concurrent callers with one key, one adds.
         """
 
+    async def replay(self, key: str, digest: str) -> Added | None:
+        """Return what ``add`` with this key would replay, or None for a key that was not used; adds nothing.
+
+        Raises ``IdempotencyConflict`` for another digest than that of the first time.
+        """
+
     async def get(self, job_id: str) -> Job:
         """Return the job with its newest progress."""
 
@@ -192,10 +209,14 @@ class JobStore(Protocol):
     async def release_owner(self, owner_prefix: str) -> Sequence[Job]:
         """The same at once for every job held by an owner that is known to be gone."""
 
-    async def move(self, job_id: str, before: str | None) -> Job:
-        """Place a queued job right before another queued one (taking its priority), or before all others.
+    async def move(
+        self, job_ids: Sequence[str], before: str | None, facts: Mapping[str, Any] = NO_FACTS
+    ) -> Sequence[Job]:
+        """Place queued jobs, in the order given, right before another queued one (taking its priority) or before all.
 
-        Raises ``InvalidTransition`` when either is not queued.
+        ``facts`` change with it, in the same step; jobs that are to stand before one of themselves stay where they are.
+        Raises ``InvalidTransition`` when one of them, or the other, is not queued; then nothing has changed.
+        Its cost does not grow with the queue.
         """
 
     async def remove(self, job_id: str, *, expired: bool = False) -> Job:

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     #: Largest accepted request body.
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
     #: Most links in one request.
-    max_urls_per_request: int = Field(default=10_000, ge=1)
+    max_urls_per_request: int = Field(default=2_000, ge=1)
 
     # --- where downloads may go ---
     #: Let downloads reach private, loopback and shared addresses; link-local ones and clouds' metadata stay shut.

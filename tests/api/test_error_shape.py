@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from media_downloader import errors
-from media_downloader.bootstrap import DATABASE_NAME
+from media_downloader.bootstrap import DATABASE_NAME, bootstrap
 from media_downloader.errors import MediaDownloaderError
 from media_downloader.jobs.model import Cooldown, utc_now
 from media_downloader.jobs.state import RUNNING, Action, Signal, State
@@ -242,6 +242,32 @@ async def test_a_key_whose_job_was_removed_says_that_it_is_gone(face: Face) -> N
         for job in told.get("jobs", [told]):
             assert (await face.client.delete(f"/jobs/{job['id']}")).status_code == 200
         one_body(await face.client.post("/jobs", json=body, headers=headers), 410, "job_expired")
+
+
+async def test_a_replay_gives_the_first_answer_whatever_has_become_of_the_link_since(face: Face) -> None:
+    headers = {"Idempotency-Key": "one"}
+    added = (await face.client.post("/jobs", json={"url": LINK}, headers=headers)).json()
+    batch = {"urls": [LINK, "http://10.0.0.1/x", f"{LINK}?2", f"{LINK}?3"]}
+    many = await face.client.post("/jobs", json=batch, headers={"Idempotency-Key": "many"})
+    assert [entry["error"] for entry in many.json()["rejected"]] == ["url_blocked"]
+    removed, expired, left = many.json()["jobs"]
+    await face.client.delete(f"/jobs/{removed['id']}")
+    await face.client.post(f"/jobs/{expired['id']}/cancel")
+    await face.container.store.remove(expired["id"], expired=True)
+    # An address that may not be reached any more stands for a name that does not resolve any more.
+    await face.container.store.close()
+    strict = bootstrap(face.container.settings.model_copy(update={"allowed_endpoints": ()}))
+    await strict.store.open()
+    face.app.state.container = strict
+    one_body(await face.client.post("/jobs", json={"url": LINK}), 403, "url_blocked")
+    again = await face.client.post("/jobs", json={"url": LINK}, headers=headers)
+    assert (again.status_code, again.json()) == (201, added)
+    again = await face.client.post("/jobs", json=batch, headers={"Idempotency-Key": "many"})
+    assert again.status_code == 201
+    assert again.json()["jobs"] == [left]
+    told = [(entry["url"], entry["error"]) for entry in again.json()["rejected"]]
+    assert told == [("http://10.0.0.1/x", "url_blocked"), (LINK, "job_expired"), (f"{LINK}?2", "job_expired")]
+    await strict.store.close()
 
 
 def kinds(kind: type[MediaDownloaderError]) -> list[type[MediaDownloaderError]]:

@@ -90,7 +90,7 @@ async def test_an_unknown_id_is_the_same_error_everywhere(store: JobStore) -> No
         store.claim("f" * 32, CLAIM),
         store.renew("f" * 32, 1, 30),
         store.send_signal("f" * 32, Signal.PAUSE),
-        store.move("f" * 32, None),
+        store.move(["f" * 32], None),
         store.remove("f" * 32),
     ):
         with pytest.raises(JobNotFound):
@@ -292,16 +292,16 @@ async def test_a_flood_of_one_site_does_not_hide_the_others(store: JobStore) -> 
 
 async def test_jobs_move_to_the_front_and_before_each_other(store: JobStore) -> None:
     await added(store, *(a_job(n, site=f"{n}.org") for n in range(1, 6)))
-    await store.move(a_job(5).id, None)
-    await store.move(a_job(4).id, a_job(2).id)
+    await store.move([a_job(5).id], None)
+    await store.move([a_job(4).id], a_job(2).id)
     for _ in range(80):  # more often than positions have gaps
-        await store.move(a_job(3).id, a_job(1).id)
-        await store.move(a_job(4).id, a_job(1).id)
+        await store.move([a_job(3).id], a_job(1).id)
+        await store.move([a_job(4).id], a_job(1).id)
     order = (await store.find(JobQuery(states=[State.QUEUED], sort="position"))).jobs
     assert [int(job.id, 16) for job in order] == [5, 3, 4, 1, 2]
     await store.change(a_job(1).id, Change(State.PAUSED))
     with pytest.raises(InvalidTransition):
-        await store.move(a_job(2).id, a_job(1).id)
+        await store.move([a_job(2).id], a_job(1).id)
 
 
 async def test_pages_are_stable_and_whole(store: JobStore) -> None:

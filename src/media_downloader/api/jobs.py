@@ -6,12 +6,13 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from media_downloader import errors
 from media_downloader.api.dependencies import Bodiless, KnownId, Use
 from media_downloader.api.error_answers import documented
+from media_downloader.api.rendering import job_response, jobs_response
 from media_downloader.api.schemas import AddedBody, AddJobs, DeletedBody, JobBody, JobList, PatchJob, RejectedBody
 from media_downloader.jobs.state import Action, State
 from media_downloader.netguard import redact_url
@@ -95,43 +96,31 @@ async def add_jobs(
         not_before=body.not_before,
         paused=body.paused,
         idempotency_key=idempotency_key,
-        request_digest=_digest(body) if idempotency_key is not None else None,
+        request_digest=await asyncio.to_thread(_digest, body) if idempotency_key is not None else None,
     )
     outcome = await use.service.add(request)
     if body.url is not None:
-        return JSONResponse(_wire(JobBody.of(await use.service.view(outcome.jobs[0]))), 201)
+        return job_response(await use.service.view(outcome.jobs[0]), 201)
     return await _batch(use, outcome)
 
 
-async def _batch(use: Use, outcome: AddOutcome) -> JSONResponse:
+async def _batch(use: Use, outcome: AddOutcome) -> Response:
     rejected = [_rejected(entry) for entry in outcome.rejected]
     if not outcome.jobs:
         raise errors.AllRejected(
             "None of the links was accepted.", rejected=[entry.model_dump() for entry in rejected[:100]]
         )
-    views = await use.service.views(outcome.jobs)
-
-    def render() -> JSONResponse:
-        return JSONResponse(
-            _wire(AddedBody.model_construct(jobs=[JobBody.of(v) for v in views], rejected=rejected)), 201
-        )
-
-    # Thousands of jobs take a while to write down; other requests are not to wait for that.
-    return await asyncio.to_thread(render)
+    return await jobs_response(await use.service.views(outcome.jobs), {"rejected": rejected}, 201)
 
 
 def _rejected(entry: Rejected) -> RejectedBody:
     url = redact_url(entry.url[:MAX_NAMED_URL_CHARS])
     shown = "".join(char if char.isprintable() else "\ufffd" for char in url)
-    return RejectedBody(url=shown, error=entry.error.code, detail=entry.error.detail)
+    return RejectedBody(url=shown, error=entry.code, detail=entry.detail)
 
 
 def _digest(body: AddJobs) -> str:
     return hashlib.sha256(json.dumps(body.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-
-
-def _wire(body: BaseModel) -> Any:
-    return body.model_dump(mode="json")
 
 
 @router.get("", operation_id="listJobs", response_model=JobList, responses=documented(errors.InvalidCursor))
@@ -148,18 +137,17 @@ async def list_jobs(use: Use, query: Annotated[JobsQuery, Query()]) -> Any:
     )
     views, cursor = await use.service.find(wanted)
     counts = dict(await use.service.counts())
-    body = JobList.model_construct(jobs=[JobBody.of(view) for view in views], next_cursor=cursor, counts=counts)
-    return JSONResponse(_wire(body))
+    return await jobs_response(views, {"next_cursor": cursor, "counts": counts})
 
 
 @router.get("/{job_id}", operation_id="getJob", response_model=JobBody, responses=_JOB_ERRORS)
 async def get_job(use: Use, job_id: KnownId) -> Any:
     """Return a job."""
-    return JSONResponse(_wire(JobBody.of(await use.service.get(job_id))))
+    return job_response(await use.service.get(job_id))
 
 
-async def _act(use: Use, job_id: str, action: Action) -> JSONResponse:
-    return JSONResponse(_wire(JobBody.of(await use.service.act(job_id, action))))
+async def _act(use: Use, job_id: str, action: Action) -> Response:
+    return job_response(await use.service.act(job_id, action))
 
 
 @router.post("/{job_id}/pause", operation_id="pauseJob", **_ACTION)
@@ -197,7 +185,7 @@ async def change_job(use: Use, job_id: KnownId, body: PatchJob) -> Any:
         before=body.before,
         to_front=body.to_front,
     )
-    return JSONResponse(_wire(JobBody.of(await use.service.update(job_id, patch))))
+    return job_response(await use.service.update(job_id, patch))
 
 
 @router.delete(

@@ -1,15 +1,17 @@
 """From links to stored jobs: judge, store, tell."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import uuid4
 
-from media_downloader.errors import JobExpired, MediaDownloaderError
+from media_downloader.errors import JobError, JobExpired, JobUnreadable, MediaDownloaderError
 from media_downloader.jobs.model import Job, JobEvent, utc_now
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import State
 from media_downloader.netguard import check_url, resolve_and_check, site_of
-from media_downloader.ports import NewJobs
+from media_downloader.ports import Added, NewJobs
 from media_downloader.service.model import AddOutcome, AddRequest, Rejected, ServiceDeps
 
 #: Names that are resolved at once when many links are added.
@@ -26,25 +28,56 @@ class Adding:
 
     async def add(self, request: AddRequest) -> AddOutcome:
         """Store a job for each link that is acceptable; nothing is fetched before that."""
+        if request.idempotency_key is not None:
+            # Before anything is judged: who asks again is to get the same answer, whatever has become of the link.
+            known = await self._deps.store.replay(request.idempotency_key, request.request_digest or "")
+            if known is not None:
+                return await self._replayed(request, known)
         await self._check_options(request.options)
         judged = await self._judge(request.urls)
         rejected = [entry for entry in judged if isinstance(entry, Rejected)]
-        if len(request.urls) == 1 and rejected:
+        if len(request.urls) == 1 and rejected and rejected[0].error is not None:
             raise rejected[0].error
         urls = [entry for entry in judged if isinstance(entry, str)]
-        jobs = await asyncio.to_thread(lambda: [_new_job(url, request) for url in urls])
-        if not jobs:
+        if not urls:
             return AddOutcome([], rejected)
-        added = await self._deps.store.add(NewJobs(jobs, request.idempotency_key, request.request_digest))
-        if added.replayed and not added.jobs:
-            raise JobExpired("What was added under this Idempotency-Key has left the list.", files=[])
-        if not added.replayed:
-            for number, job in enumerate(added.jobs):
-                await self._deps.bus.publish(JobEvent(job=job))
-                if number % 100 == 99:
-                    # Thousands of events at once must not keep other requests waiting.
-                    await asyncio.sleep(0)
-        return AddOutcome(added.jobs, rejected, added.replayed)
+        new = await asyncio.to_thread(_new_jobs, urls, request, _note(judged))
+        added = await self._deps.store.add(new)
+        if added.replayed:
+            return await self._replayed(request, added)
+        for number, job in enumerate(added.jobs):
+            await self._deps.bus.publish(JobEvent(job=job))
+            if number % 100 == 99:
+                # Thousands of events at once must not keep other requests waiting.
+                await asyncio.sleep(0)
+        return AddOutcome(added.jobs, rejected)
+
+    async def _replayed(self, request: AddRequest, added: Added) -> AddOutcome:
+        """Return the answer of that time: what was rejected is so again, and what has left the list is said to have."""
+        if not added.jobs:
+            raise await self._gone(added.ids[0] if len(added.ids) == 1 else None)
+        notes: Mapping[str, Any] = json.loads(added.note or "{}")
+        rejected = [
+            Rejected(request.urls[int(number)], note["error"], note["detail"]) for number, note in notes.items()
+        ]
+        accepted = [url for number, url in enumerate(request.urls) if str(number) not in notes]
+        left = {job.id for job in added.jobs}
+        # Not strict: an earlier version kept no note of what it rejected.
+        for job_id, url in zip(added.ids, accepted, strict=False):
+            if job_id not in left:
+                rejected.append(Rejected.of(url, await self._gone(job_id)))
+        return AddOutcome(added.jobs, rejected, replayed=True)
+
+    async def _gone(self, job_id: str | None) -> JobError:
+        """Return the error that says what has become of a job that was added under a key."""
+        if job_id is not None:
+            try:
+                await self._deps.store.get(job_id)
+            except (JobExpired, JobUnreadable) as error:
+                return error
+            except JobError:
+                pass
+        return JobExpired("What was added under this Idempotency-Key has left the list.", files=[])
 
     async def _check_options(self, options: JobOptions) -> None:
         if options.folder is not None:
@@ -66,7 +99,7 @@ class Adding:
                 async with gate:
                     await resolve_and_check(entry, self._deps.policy)
             except MediaDownloaderError as error:
-                return Rejected(entry, error)
+                return Rejected.of(entry, error)
             return entry
 
         return list(await asyncio.gather(*(resolved(entry) for entry in judged)))
@@ -77,8 +110,19 @@ class Adding:
             try:
                 judged.append(check_url(url, self._deps.policy))
             except MediaDownloaderError as error:
-                judged.append(Rejected(url, error))
+                judged.append(Rejected.of(url, error))
         return judged
+
+
+def _note(judged: Sequence[str | Rejected]) -> str:
+    """Write down which links were rejected, and why, by their number in the request."""
+    rejected = ((number, entry) for number, entry in enumerate(judged) if isinstance(entry, Rejected))
+    return json.dumps({number: {"error": entry.code, "detail": entry.detail} for number, entry in rejected})
+
+
+def _new_jobs(urls: Sequence[str], request: AddRequest, note: str) -> NewJobs:
+    jobs = [_new_job(url, request) for url in urls]
+    return NewJobs(jobs, request.idempotency_key, request.request_digest, note)
 
 
 def _new_job(url: str, request: AddRequest) -> Job:

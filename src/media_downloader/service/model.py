@@ -35,7 +35,15 @@ class Rejected:
     """A link that was not accepted."""
 
     url: str
-    error: MediaDownloaderError
+    code: str
+    detail: str
+    #: What was raised, where that was not in an earlier request.
+    error: MediaDownloaderError | None = None
+
+    @classmethod
+    def of(cls, url: str, error: MediaDownloaderError) -> "Rejected":
+        """Return the link with what was raised for it."""
+        return cls(url, error.code, error.detail, error)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from typing import Any
 
 from media_downloader.errors import InvalidTransition
 from media_downloader.families import pages_of_children
-from media_downloader.jobs.model import Artifact, DeletedEvent, Job, JobEvent, QueueEvent, QueueState, utc_now
+from media_downloader.jobs.model import Artifact, DeletedEvent, Job, QueueEvent, QueueState, utc_now
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import FINISHED, RUNNING, Action, State
 from media_downloader.library import OpenFile
 from media_downloader.netguard import check_url, resolve_and_check
-from media_downloader.ports import Change, JobQuery
+from media_downloader.ports import JobQuery
 from media_downloader.service.acting import Acting
 from media_downloader.service.adding import Adding
+from media_downloader.service.changing import Changing
 from media_downloader.service.model import AddOutcome, AddRequest, JobPatch, JobView, ServiceDeps
 from media_downloader.service.views import Views
 
@@ -32,6 +33,7 @@ class JobService:
         self._views = Views(deps)
         self._adding = Adding(deps)
         self._acting = Acting(deps, self._views)
+        self._changing = Changing(deps)
 
     async def add(self, request: AddRequest) -> AddOutcome:
         """Store a job for each link that is acceptable; nothing is fetched before that.
@@ -94,24 +96,11 @@ class JobService:
         return await self.view(await self._acting.act(job_id, action))
 
     async def update(self, job_id: str, patch: JobPatch) -> JobView:
-        """Change priority, time or place. Raises ``InvalidTransition`` for a place among jobs that do not wait."""
-        job = await self._store.get(job_id)
-        facts: dict[str, Any] = {}
-        expected = None
-        if patch.priority is not None:
-            facts["priority"] = patch.priority
-        if patch.not_before is not None or patch.clear_not_before:
-            if job.state in FINISHED or job.state in RUNNING:
-                raise InvalidTransition(f"A job that is {job.state} has no time to wait for.", state=str(job.state))
-            facts["not_before"] = facts["ready_at"] = patch.not_before
-            expected = {job.state}
-        # The place first: it is what can still be refused, and then nothing has changed.
-        if patch.before is not None or patch.to_front:
-            job = await self._store.move(job_id, patch.before)
-        if facts:
-            job = await self._store.change(job_id, Change(facts=facts, expected=expected))
-        await self._bus.publish(JobEvent(job=job))
-        return await self.view(job)
+        """Change priority, time or place. Raises ``InvalidTransition`` for a place among jobs that do not wait.
+
+        A playlist's parent passes the change on to its children that wait. What is refused has changed nothing.
+        """
+        return await self.view(await self._changing.update(job_id, patch))
 
     async def remove(self, job_id: str, *, files: bool) -> None:
         """Take a job off the list, and its files with it only when asked.

@@ -9,6 +9,9 @@ from media_downloader.jobs.state import Action, State, allowed_actions
 from media_downloader.jobs.waiting import QueueFacts, why_waiting
 from media_downloader.service.model import JobView, ServiceDeps
 
+#: Jobs that are looked at before others get their turn.
+PIECE = 100
+
 
 class Views:
     """Looks, and changes nothing."""
@@ -23,7 +26,13 @@ class Views:
         """
         facts = await (self._deps.recent_queue_facts() if recent else self._deps.queue_facts())
         gone = await self.without_file(jobs)
-        return [_view(job, facts, file_is_gone=job.id in gone) for job in jobs]
+        views: list[JobView] = []
+        for start in range(0, len(jobs), PIECE):
+            if start:
+                # Thousands of jobs at once must not keep other requests waiting.
+                await asyncio.sleep(0)
+            views.extend(_view(job, facts, file_is_gone=job.id in gone) for job in jobs[start : start + PIECE])
+        return views
 
     async def without_file(self, jobs: Sequence[Job]) -> set[str]:
         """Return the ids of done jobs of which a file is gone."""

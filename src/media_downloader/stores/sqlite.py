@@ -7,13 +7,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from media_downloader.errors import StoreUnavailable
 from media_downloader.jobs.model import Cooldown, Job, Progress, QueueState, Tombstone
 from media_downloader.jobs.state import RUNNING, Signal, State
-from media_downloader.ports import Added, Change, Claim, JobPage, JobQuery, NewJobs
+from media_downloader.ports import NO_FACTS, Added, Change, Claim, JobPage, JobQuery, NewJobs
+from media_downloader.stores import sqlite_adding as adding
 from media_downloader.stores import sqlite_clock as clock
+from media_downloader.stores import sqlite_order as order
 from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores import sqlite_writes as writes
 from media_downloader.stores.sqlite_file import DatabaseFile
@@ -74,7 +76,12 @@ class SqliteJobStore:
 
     async def add(self, new: NewJobs) -> Added:
         """Store all of the jobs or none."""
-        return await self._write(lambda connection: writes.add(connection, new))
+        prepared = await asyncio.to_thread(adding.prepare, new)
+        return await self._write(lambda connection: adding.add(connection, prepared))
+
+    async def replay(self, key: str, digest: str) -> Added | None:
+        """Return what was added under a key."""
+        return await self._read(lambda connection: adding.replay(connection, key, digest))
 
     async def rebuild(self, jobs: Sequence[Job]) -> None:
         """Store jobs that were found on disk, and note in the same commit that this is done."""
@@ -135,9 +142,11 @@ class SqliteJobStore:
         """Put back every job held by an owner that is gone."""
         return await self._write(lambda connection: writes.release_owner(connection, owner_prefix))
 
-    async def move(self, job_id: str, before: str | None) -> Job:
-        """Place a queued job before another, or before all others."""
-        return await self._write(lambda connection: writes.move(connection, job_id, before))
+    async def move(
+        self, job_ids: Sequence[str], before: str | None, facts: Mapping[str, Any] = NO_FACTS
+    ) -> Sequence[Job]:
+        """Place queued jobs before another, or before all others."""
+        return await self._write(lambda connection: order.move(connection, job_ids, before, facts))
 
     async def remove(self, job_id: str, *, expired: bool = False) -> Job:
         """Delete a job that nobody runs, with its children."""

@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ GAP = 1 << 32
 
 
 #: What a statement must select for ``read_job``.
-JOB = "id, document, progress"
+JOB = "id, document, progress, position"
 
 #: Jobs that could not be read and were told of once.
 _told: set[str] = set()
@@ -32,8 +32,9 @@ def read_job(row: sqlite3.Row) -> Job:
     """Return the job of a row that has the columns ``JOB``. Raises ``JobUnreadable``."""
     try:
         job = Job.model_validate_json(row["document"])
+        apart: dict[str, Any] = {"position": row["position"]}
         if row["progress"] is not None:
-            job = job.model_copy(update={"progress": Progress.model_validate_json(row["progress"])})
+            apart["progress"] = Progress.model_validate_json(row["progress"])
     except ValidationError as error:
         if row["id"] not in _told:
             _told.add(row["id"])
@@ -43,7 +44,7 @@ def read_job(row: sqlite3.Row) -> Job:
         raise JobUnreadable(
             "Another version of Media Downloader wrote this job. It is kept; run that version to go on with it."
         ) from None
-    return job
+    return job.model_copy(update=apart)
 
 
 def read_jobs(rows: Iterable[sqlite3.Row]) -> list[Job]:
@@ -82,13 +83,16 @@ def load(connection: sqlite3.Connection, job_id: str) -> Job:
     return read_job(row_of(connection, job_id))
 
 
-def insert(connection: sqlite3.Connection, job: Job) -> Job:
-    """Add the job behind the last of its priority."""
-    job = job.model_copy(update={"position": last_position(connection, job.priority) + GAP})
-    columns = {"id": job.id, "ready_at": _waits_until(job), "lease_until": None, **_columns(job), **_texts(job)}
-    names, places = ", ".join(columns), ", ".join(f":{name}" for name in columns)
-    connection.execute(f"INSERT INTO jobs ({names}) VALUES ({places})", columns)  # noqa: S608 - our own column names
-    return job
+def new_row(job: Job) -> dict[str, Any]:
+    """Return every column of a job that is to be added."""
+    return {"id": job.id, "ready_at": _waits_until(job), "lease_until": None, **_columns(job), **_texts(job)}
+
+
+def insert(connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add new rows."""
+    if rows:
+        names, places = ", ".join(rows[0]), ", ".join(f":{name}" for name in rows[0])
+        connection.executemany(f"INSERT INTO jobs ({names}) VALUES ({places})", rows)  # noqa: S608 - our own names
 
 
 def save(connection: sqlite3.Connection, before: Job, after: Job, *, lease_until: int | None = None) -> None:
@@ -123,7 +127,8 @@ def _columns(job: Job) -> dict[str, Any]:
 
 
 def _texts(job: Job, before: Job | None = None) -> dict[str, Any]:
-    texts = {"document": job.model_dump_json(exclude={"progress"})}
+    # Progress and place change alone, and often: the document need not be written anew for them.
+    texts = {"document": job.model_dump_json(exclude={"progress", "position"})}
     if before is None or job.progress != before.progress:
         texts["progress"] = job.progress.model_dump_json(exclude_defaults=True)
     if before is None or (job.media.title, job.url) != (before.media.title, before.url):

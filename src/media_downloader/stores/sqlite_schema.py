@@ -55,6 +55,9 @@ MIGRATIONS: tuple[str, ...] = (
     -- Until the jobs that work folders tell of are in it: a crash before that must not make the file an old one.
     INSERT INTO facts VALUES ('rebuild', 'pending');
     """,
+    """
+    ALTER TABLE idempotency ADD COLUMN note TEXT;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from media_downloader.errors import ClaimRefused, IdempotencyConflict, InvalidTransition, LeaseLost
+from media_downloader.errors import ClaimRefused, InvalidTransition, LeaseLost
 from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone
-from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, inherited, obeyed
-from media_downloader.ports import Added, Change, Claim, NewJobs
+from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, obeyed
+from media_downloader.ports import Change, Claim
 from media_downloader.stores import sqlite_clock as clock
 from media_downloader.stores import sqlite_queries as queries
 from media_downloader.stores.sqlite_rows import (
@@ -17,8 +17,6 @@ from media_downloader.stores.sqlite_rows import (
     Tally,
     count_child,
     derive,
-    find,
-    insert,
     last_position,
     load,
     read_job,
@@ -27,44 +25,6 @@ from media_downloader.stores.sqlite_rows import (
     rows_of,
     save,
 )
-
-
-def add(connection: sqlite3.Connection, new: NewJobs) -> Added:
-    """Insert every job that is not there yet, and note the key."""
-    if new.idempotency_key is not None:
-        row = connection.execute("SELECT * FROM idempotency WHERE key = ?", (new.idempotency_key,)).fetchone()
-        if row is not None:
-            if row["digest"] != (new.request_digest or ""):
-                raise IdempotencyConflict("This Idempotency-Key was used before, for another request.")
-            known = [find(connection, job_id) for job_id in json.loads(row["job_ids"])]
-            return Added([job for job in known if job is not None], replayed=True)
-    stored = []
-    parents: dict[str | None, Job | None] = {None: None}
-    tally = Tally()
-    for job in new.jobs:
-        known_job = find(connection, job.id)
-        if known_job is None:
-            if job.parent_id not in parents:
-                parents[job.parent_id] = find(connection, job.parent_id or "")
-            known_job = insert(connection, _as_wished(job, parents[job.parent_id]))
-            tally.note(None, known_job)
-        stored.append(known_job)
-    tally.write(connection)
-    if new.idempotency_key is not None:
-        ids = json.dumps([job.id for job in stored])
-        values = (new.idempotency_key, new.request_digest or "", ids, clock.now_micros())
-        connection.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?)", values)
-    return Added(stored)
-
-
-def _as_wished(child: Job, parent: Job | None) -> Job:
-    """Return a new child as what was asked of its parent wants it."""
-    if parent is None or parent.is_playlist:
-        return child
-    state = inherited(parent.state, parent.signal, child.state)
-    if state is child.state:
-        return child
-    return child.model_copy(update={"state": state, "finished_at": clock.wall() if state in FINISHED else None})
 
 
 def change(
@@ -256,54 +216,6 @@ def release_owner(connection: sqlite3.Connection, owner_prefix: str) -> list[Job
 def _release(connection: sqlite3.Connection, job: Job) -> Job:
     facts = {**_move_facts(job, obeyed(job.state, State.QUEUED, job.signal)), "updated_at": clock.wall()}
     return _store(connection, job, job.model_copy(update=facts))
-
-
-def move(connection: sqlite3.Connection, job_id: str, before: str | None) -> Job:
-    """Give the job a position right before another one, or before all."""
-    job = load(connection, job_id)
-    _must_wait(job)
-    if before == job_id:
-        return job
-    if before is None:
-        first = connection.execute(
-            "SELECT rank, position FROM jobs INDEXED BY jobs_queued "
-            "WHERE state = 'queued' ORDER BY rank, position LIMIT 1"
-        ).fetchone()
-        place = (-first["rank"], first["position"] - GAP)
-    else:
-        target = load(connection, before)
-        _must_wait(target)
-        place = _place_before(connection, target)
-    moved = job.model_copy(update={"priority": place[0], "position": place[1], "updated_at": clock.wall()})
-    save(connection, job, moved)
-    return moved
-
-
-def _must_wait(job: Job) -> None:
-    if job.state is not State.QUEUED:
-        raise InvalidTransition(f"A job that is {job.state} has no place in the queue.", state=str(job.state))
-
-
-def _place_before(connection: sqlite3.Connection, target: Job) -> tuple[int, int]:
-    for _ in range(2):
-        row = connection.execute(
-            "SELECT position FROM jobs WHERE rank = ? AND position < ? ORDER BY position DESC LIMIT 1",
-            (-target.priority, target.position),
-        ).fetchone()
-        previous = target.position - 2 * GAP if row is None else row["position"]
-        middle = (previous + target.position) // 2
-        if previous < middle < target.position:
-            return target.priority, middle
-        _renumber(connection, target.priority)
-        target = load(connection, target.id)
-    raise AssertionError("renumbering leaves room")
-
-
-def _renumber(connection: sqlite3.Connection, priority: int) -> None:
-    """Open the gaps of one priority again; needed once in 32 moves to the very same place."""
-    rows = rows_of(connection, "WHERE rank = ? ORDER BY position, sequence", (-priority,))
-    for number, job in enumerate(read_jobs(rows), start=1):
-        save(connection, job, job.model_copy(update={"position": number * GAP}))
 
 
 def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job:

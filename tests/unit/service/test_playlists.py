@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ from media_downloader.bootstrap import Container, bootstrap
 from media_downloader.errors import InvalidTransition
 from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, child_id, utc_now
 from media_downloader.jobs.state import Action, State
-from media_downloader.ports import Change, Claim, NewJobs, Reset
+from media_downloader.ports import Change, Claim, JobQuery, NewJobs, Reset
+from media_downloader.service import JobPatch
 from media_downloader.settings import Settings
 
 CHILDREN = 1000
@@ -160,6 +162,44 @@ async def test_the_work_folders_of_canceled_children_go(container: Container) ->
     await container.service.act(parent.id, Action.CANCEL)
     assert not any(folder.exists() for folder in folders)
     assert await container.store.workdirs() == {}
+    await container.store.close()
+
+
+async def waiting(container: Container) -> list[int | None]:
+    """Return the places of the queue: an entry's number, or None for another job."""
+    query = JobQuery(states=(State.QUEUED,), sort="position", limit=500)
+    return [job.entry_index for job in (await container.store.find(query)).jobs if not job.is_playlist]
+
+
+async def test_a_change_of_a_playlist_is_passed_to_its_children_that_wait(container: Container) -> None:
+    store = container.store
+    others = [a_job() for _ in range(2)]
+    await store.add(NewJobs(others))
+    parent = await a_playlist(container, 4)
+    await store.claim(child_id(parent.id, 1), Claim("test", 600))
+    await store.change(child_id(parent.id, 2), Change(State.PAUSED))
+    await container.service.update(parent.id, JobPatch(before=others[1].id))
+    assert await waiting(container) == [None, 3, 4, None]
+    await container.service.update(others[1].id, JobPatch(before=parent.id))
+    assert await waiting(container) == [None, None, 3, 4]
+    await container.service.update(parent.id, JobPatch(to_front=True))
+    assert await waiting(container) == [3, 4, None, None]
+    later = utc_now() + timedelta(hours=1)
+    view = await container.service.update(parent.id, JobPatch(priority=-1, not_before=later))
+    assert (view.job.priority, await waiting(container)) == (-1, [None, None, 3, 4])
+    found = (await store.find(JobQuery(parent_id=parent.id, sort="created_at"))).jobs
+    assert [(job.priority, job.not_before) for job in found] == [(0, None), *[(-1, later)] * 3]
+    await store.close()
+
+
+async def test_a_change_that_fits_no_child_is_refused_and_changes_nothing(container: Container) -> None:
+    parent = await a_playlist(container, 1)
+    await container.service.act(parent.id, Action.CANCEL)
+    before = await container.store.get(parent.id)
+    for patch in (JobPatch(to_front=True), JobPatch(priority=3, not_before=utc_now() + timedelta(hours=1))):
+        with pytest.raises(InvalidTransition):
+            await container.service.update(parent.id, patch)
+    assert await container.store.get(parent.id) == before
     await container.store.close()
 
 
