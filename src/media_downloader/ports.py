@@ -222,11 +222,15 @@ class JobStore(Protocol):
     async def remove(self, job_id: str, *, expired: bool = False) -> Job:
         """Delete a job that nobody runs, with its children; ``expired`` leaves a tombstone.
 
-        Raises ``InvalidTransition`` while a runner holds it or one of its children.
+        Raises ``InvalidTransition`` while a runner holds it or one of its children; with ``expired`` also while it, or
+        one of them, is not finished.
         """
 
     async def finished_before(self, moment: datetime, limit: int) -> Sequence[Job]:
-        """Return finished top-level jobs that ended before ``moment``, oldest first."""
+        """Return finished top-level jobs that ended before ``moment``, oldest first.
+
+        One of which a child is not finished, or ended no earlier than that, is not among them.
+        """
 
     async def tombstone(self, job_id: str) -> Tombstone | None:
         """Return what is left of an expired job."""
@@ -237,8 +241,11 @@ class JobStore(Protocol):
     async def queue_state(self) -> QueueState:
         """Return whether the queue is paused; survives restarts."""
 
-    async def set_queue_state(self, state: QueueState) -> None:
-        """Pause or resume the queue as a whole."""
+    async def set_queue_state(self, state: QueueState, expected: QueueState | None = None) -> bool:
+        """Pause or resume the queue as a whole, and say whether that was done.
+
+        With ``expected`` it is done only while the queue's state equals that, in one atomic step.
+        """
 
     async def set_cooldown(self, cooldown: Cooldown) -> None:
         """Keep a site from starting jobs until a moment; an earlier end than the present one is ignored."""

@@ -135,7 +135,8 @@ class Scheduler:
         if not (state.paused and state.reason == "disk"):
             return
         if self._space.free_bytes() >= self._settings.min_free_bytes * DISK_MARGIN:
-            state = QueueState()
-            await self._store.set_queue_state(state)
-            await self._bus.publish(QueueEvent(queue=state))
+            # Not when the user has paused it meanwhile.
+            if not await self._store.set_queue_state(QueueState(), expected=state):
+                return
+            await self._bus.publish(QueueEvent(queue=QueueState()))
             log.info("There is room on the disk again: the queue goes on")

@@ -380,7 +380,7 @@ async def test_a_running_job_cannot_be_removed(store: JobStore) -> None:
 async def test_the_pause_of_the_queue_survives(open_store: OpenStore) -> None:
     store = await open_store()
     state = QueueState(paused=True, reason="user", since=utc_now())
-    await store.set_queue_state(state)
+    assert await store.set_queue_state(state)
     store = await open_store()
     assert await store.queue_state() == state
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from media_downloader.errors import InvalidTransition, JobExpired
 from media_downloader.jobs.model import Job, Media, Progress, utc_now
 from media_downloader.jobs.state import Signal, State
 from media_downloader.ports import Change, JobStore
@@ -38,6 +39,28 @@ async def test_what_was_asked_of_a_parent_holds_for_children_that_are_found_afte
     if signal is not None:
         await store.change(parent.id, Change(State.QUEUED, attempt=parent.attempt))
         assert (await added(store, a_child(5)))[0].state is state
+
+
+async def test_a_family_expires_when_all_of_it_has_ended(store: JobStore) -> None:
+    parent = await being_listed(store)
+    await added(store, a_child(2), a_child(3), a_job(9))
+    # Its listing failed half-way; what was found goes on.
+    await store.change(parent.id, Change(State.ERROR, attempt=parent.attempt))
+    await store.change(a_job(9).id, Change(State.CANCELED))
+    await store.change(a_child(2).id, Change(State.CANCELED))
+    soon = utc_now() + timedelta(hours=1)
+    for state in (State.PAUSED, State.QUEUED):
+        await store.change(a_child(3).id, Change(state))
+        assert [job.id for job in await store.finished_before(soon, 10)] == [a_job(9).id]
+        with pytest.raises(InvalidTransition):
+            await store.remove(parent.id, expired=True)
+    moment = utc_now()
+    await store.change(a_child(3).id, Change(State.CANCELED))
+    assert [job.id for job in await store.finished_before(moment, 10)] == [a_job(9).id]
+    assert {job.id for job in await store.finished_before(soon, 10)} == {parent.id, a_job(9).id}
+    await store.remove(parent.id, expired=True)
+    with pytest.raises(JobExpired):
+        await store.get(a_child(3).id)
 
 
 @pytest.mark.parametrize("signal, state", [(Signal.PAUSE, State.PAUSED), (Signal.CANCEL, State.CANCELED)])

@@ -1,11 +1,12 @@
-"""What every JobStore promises of the order of the queue, and of adds that are asked for again."""
+"""What every JobStore promises of the queue, its order and its pauses, and of adds that are asked for again."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from media_downloader.errors import IdempotencyConflict, InvalidTransition, JobNotFound
-from media_downloader.jobs.model import utc_now
+from media_downloader.jobs.model import QueueState, utc_now
 from media_downloader.jobs.state import State
 from media_downloader.ports import Change, JobQuery, JobStore, NewJobs
 from tests.contract.conftest import OpenStore
@@ -86,3 +87,15 @@ async def test_a_key_is_looked_up_without_adding_anything(open_store: OpenStore)
     assert await store.add(NewJobs([a_job(4)], "key", "digest")) == found
     with pytest.raises(IdempotencyConflict):
         await store.replay("key", "other")
+
+
+async def test_the_queue_changes_only_from_what_was_seen(store: JobStore) -> None:
+    disk = QueueState(paused=True, reason="disk", since=utc_now())
+    user = QueueState(paused=True, reason="user", since=utc_now())
+    assert await store.set_queue_state(disk, expected=QueueState())
+    assert await store.set_queue_state(user, expected=disk)
+    for state in (disk, QueueState()):
+        assert not await store.set_queue_state(state, expected=disk)
+        assert await store.queue_state() == user
+    tries = (store.set_queue_state(disk.model_copy(update={"reason": str(n)}), expected=user) for n in range(20))
+    assert sum(await asyncio.gather(*tries)) == 1

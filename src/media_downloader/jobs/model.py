@@ -243,6 +243,9 @@ class QueueEvent(Record):
 Event = JobEvent | ProgressEvent | DeletedEvent | QueueEvent
 
 
-def child_id(parent_id: str, entry_index: int) -> str:
-    """Return the id of a playlist's child: the same for the same entry, so that an expansion can be repeated."""
-    return uuid5(UUID(parent_id), str(entry_index)).hex
+def child_id(parent_id: str, entry: str, occurrence: int = 1) -> str:
+    """Return the id of a playlist's child: the same for the same entry, so that a listing can be repeated.
+
+    ``entry`` says which entry it is, wherever it stands by now; ``occurrence`` counts how often it came up in the list.
+    """
+    return uuid5(UUID(parent_id), f"{occurrence} {entry}").hex

@@ -1,6 +1,7 @@
 """What a download process says, turned into facts in the store, events on the bus and files in the library."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ class Conversation:
         self._failed: Failed | None = None
         self._planned: Planned | None = None
         self._entries = 0
+        self._seen: Counter[str] = Counter()
 
     async def recall(self) -> Ending | None:
         """Publish at once what an earlier attempt had finished and verified when it was cut off."""
@@ -173,10 +175,14 @@ class Conversation:
             self._attempt.note(f"Entry {entry.index} was left out: {error.detail}")
             return None
         now = utc_now()
+        site = site_of(url)
+        # A list that has changed since it was listed first has its entries elsewhere: who they are tells them apart.
+        identity = url if entry.id is None else f"{site} {entry.id}"
+        self._seen[identity] += 1
         return Job(
-            id=child_id(parent.id, entry.index),
+            id=child_id(parent.id, identity, self._seen[identity]),
             url=url,
-            site=site_of(url),
+            site=site,
             options=parent.options.model_copy(update={"playlist": False, "playlist_limit": None}),
             priority=parent.priority,
             media=Media(id=entry.id, title=entry.title, duration_seconds=entry.duration_seconds),

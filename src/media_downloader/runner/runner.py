@@ -175,11 +175,11 @@ class Runner:
     async def pause_for_disk(self) -> None:
         """Let nothing more start until there is room; says so once."""
         deps = self._deps
-        state = await deps.store.queue_state()
-        if state.paused:
-            return
+        found = await deps.store.queue_state()
         state = QueueState(paused=True, reason="disk", since=utc_now())
-        await deps.store.set_queue_state(state)
+        # Nor when it changes at this moment: a user's pause is not to end by itself, and a full disk is met again.
+        if found.paused or not await deps.store.set_queue_state(state, expected=found):
+            return
         await deps.bus.publish(QueueEvent(queue=state))
         log.warning("The disk is full: the queue is paused until there is room", free_bytes=deps.space.free_bytes())
 

@@ -158,9 +158,10 @@ class JobService:
         return await self._set_queue(QueueState())
 
     async def _set_queue(self, state: QueueState) -> QueueState:
-        now = await self._store.queue_state()
-        if (now.paused, now.reason) == (state.paused, state.reason):
-            return now
-        await self._store.set_queue_state(state)
-        await self._bus.publish(QueueEvent(queue=state))
-        return state
+        while True:
+            now = await self._store.queue_state()
+            if (now.paused, now.reason) == (state.paused, state.reason):
+                return now
+            if await self._store.set_queue_state(state, expected=now):
+                await self._bus.publish(QueueEvent(queue=state))
+                return state

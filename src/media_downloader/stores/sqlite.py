@@ -154,9 +154,9 @@ class SqliteJobStore:
         self._forget_progress(job_id)
         return removed
 
-    async def set_queue_state(self, state: QueueState) -> None:
-        """Pause or resume the queue as a whole."""
-        await self._write(lambda connection: writes.set_fact(connection, "queue", state.model_dump_json()))
+    async def set_queue_state(self, state: QueueState, expected: QueueState | None = None) -> bool:
+        """Pause or resume the queue as a whole, if it is as expected."""
+        return await self._write(lambda connection: writes.set_queue_state(connection, state, expected))
 
     async def set_cooldown(self, cooldown: Cooldown) -> None:
         """Keep a site from starting jobs until a moment."""

@@ -171,9 +171,13 @@ def running_by_site(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def finished_before(connection: sqlite3.Connection, moment: int, limit: int) -> list[Job]:
-    """Return finished jobs without a parent, oldest end first."""
-    where = "WHERE finished_at < ? AND parent_id IS NULL ORDER BY finished_at, sequence LIMIT ?"
-    return read_jobs(rows_of(connection, where, (moment, limit)))
+    """Return finished jobs without a parent and without a child that ended no earlier, oldest end first."""
+    where = (
+        "WHERE finished_at < ? AND parent_id IS NULL AND NOT EXISTS (SELECT 1 FROM jobs AS child "
+        "WHERE child.parent_id = jobs.id AND (child.finished_at IS NULL OR child.finished_at >= ?)) "
+        "ORDER BY finished_at, sequence LIMIT ?"
+    )
+    return read_jobs(rows_of(connection, where, (moment, moment, limit)))
 
 
 def tombstone(connection: sqlite3.Connection, job_id: str) -> Tombstone | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from media_downloader.errors import ClaimRefused, InvalidTransition, LeaseLost
-from media_downloader.jobs.model import Cooldown, Job, Progress, Tombstone
+from media_downloader.jobs.model import Cooldown, Job, Progress, QueueState, Tombstone
 from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, obeyed
 from media_downloader.ports import Change, Claim
 from media_downloader.stores import sqlite_clock as clock
@@ -226,6 +226,8 @@ def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job
     family = [job, *(read_job(row) for row in rows)]
     if any(member.lease_until is not None for member in family):
         raise InvalidTransition("A runner still holds the job.", state=str(job.state))
+    if expired and any(member.state not in FINISHED for member in family):
+        raise InvalidTransition("The job, or an entry of it, is not finished.", state=str(job.state))
     now = clock.wall()
     for member in family:
         connection.execute("DELETE FROM jobs WHERE id = ?", (member.id,))
@@ -242,9 +244,12 @@ def _bury(connection: sqlite3.Connection, job: Job, now: datetime) -> None:
     connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
 
 
-def set_fact(connection: sqlite3.Connection, name: str, document: str) -> None:
-    """Keep one value under a name."""
-    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, document))
+def set_queue_state(connection: sqlite3.Connection, state: QueueState, expected: QueueState | None) -> bool:
+    """Set it, unless it is not as expected."""
+    if expected is not None and queries.queue_state(connection) != expected:
+        return False
+    connection.execute("INSERT OR REPLACE INTO facts VALUES ('queue', ?)", (state.model_dump_json(),))
+    return True
 
 
 def set_cooldown(connection: sqlite3.Connection, cooldown: Cooldown) -> None:

@@ -41,7 +41,9 @@ async def a_playlist(container: Container, children: int) -> Job:
     store = container.store
     await store.add(NewJobs([parent]))
     await store.claim(parent.id, Claim("test", 600))
-    entries = [a_job(id=child_id(parent.id, n), parent_id=parent.id, entry_index=n) for n in range(1, children + 1)]
+    entries = [
+        a_job(id=child_id(parent.id, str(n)), parent_id=parent.id, entry_index=n) for n in range(1, children + 1)
+    ]
     await store.add(NewJobs(entries))
     return await store.change(parent.id, Change(facts={"is_playlist": True}))
 
@@ -121,7 +123,7 @@ async def test_what_a_failed_listing_left_behind_can_still_be_stopped(container:
 async def test_nothing_can_be_asked_of_a_playlist_that_is_done(container: Container) -> None:
     parent = await a_playlist(container, 2)
     for number in (1, 2):
-        job = await container.store.claim(child_id(parent.id, number), Claim("test", 600))
+        job = await container.store.claim(child_id(parent.id, str(number)), Claim("test", 600))
         await container.store.change(job.id, Change(State.DONE))
     for action in Action:
         with pytest.raises(InvalidTransition):
@@ -131,7 +133,7 @@ async def test_nothing_can_be_asked_of_a_playlist_that_is_done(container: Contai
 
 async def test_a_pause_that_is_being_obeyed_is_no_resume(container: Container) -> None:
     parent = await a_playlist(container, 1)
-    await container.store.claim(child_id(parent.id, 1), Claim("test", 600))
+    await container.store.claim(child_id(parent.id, "1"), Claim("test", 600))
     await container.service.act(parent.id, Action.RESUME)
     for _ in range(2):
         await container.service.act(parent.id, Action.PAUSE)
@@ -142,8 +144,8 @@ async def test_a_pause_that_is_being_obeyed_is_no_resume(container: Container) -
 
 async def test_a_retry_leaves_alone_what_the_user_gave_up(container: Container) -> None:
     parent = await a_playlist(container, 3)
-    await container.service.act(child_id(parent.id, 1), Action.CANCEL)
-    await container.store.change(child_id(parent.id, 2), Change(State.ERROR))
+    await container.service.act(child_id(parent.id, "1"), Action.CANCEL)
+    await container.store.change(child_id(parent.id, "2"), Change(State.ERROR))
     retried = await container.service.act(parent.id, Action.RETRY)
     assert retried.job.children == {State.CANCELED: 1, State.QUEUED: 2}
     # Nothing failed: there is nothing else that a retry could mean.
@@ -156,8 +158,8 @@ async def test_the_work_folders_of_canceled_children_go(container: Container) ->
     parent = await a_playlist(container, 2)
     folders = []
     for number in (1, 2):
-        workdir = container.library.prepare_workdir(child_id(parent.id, number), None)
-        await container.store.change(child_id(parent.id, number), Change(facts={"workdir": workdir.name}))
+        workdir = container.library.prepare_workdir(child_id(parent.id, str(number)), None)
+        await container.store.change(child_id(parent.id, str(number)), Change(facts={"workdir": workdir.name}))
         folders.append(workdir)
     await container.service.act(parent.id, Action.CANCEL)
     assert not any(folder.exists() for folder in folders)
@@ -176,8 +178,8 @@ async def test_a_change_of_a_playlist_is_passed_to_its_children_that_wait(contai
     others = [a_job() for _ in range(2)]
     await store.add(NewJobs(others))
     parent = await a_playlist(container, 4)
-    await store.claim(child_id(parent.id, 1), Claim("test", 600))
-    await store.change(child_id(parent.id, 2), Change(State.PAUSED))
+    await store.claim(child_id(parent.id, "1"), Claim("test", 600))
+    await store.change(child_id(parent.id, "2"), Change(State.PAUSED))
     await container.service.update(parent.id, JobPatch(before=others[1].id))
     assert await waiting(container) == [None, 3, 4, None]
     await container.service.update(others[1].id, JobPatch(before=parent.id))
@@ -206,11 +208,11 @@ async def test_a_change_that_fits_no_child_is_refused_and_changes_nothing(contai
 async def test_a_removed_child_is_told_of_and_so_is_what_becomes_of_its_parent(container: Container) -> None:
     parent = await a_playlist(container, 2)
     news = container.bus.subscribe()
-    await container.service.remove(child_id(parent.id, 1), files=False)
+    await container.service.remove(child_id(parent.id, "1"), files=False)
     found = []
     while not (found and isinstance(found[-1], JobEvent) and found[-1].job.children == {State.QUEUED: 1}):
         envelope = await asyncio.wait_for(anext(news), 5)
         assert not isinstance(envelope, Reset)
         found.append(envelope.event)
-    assert DeletedEvent(id=child_id(parent.id, 1)) in found
+    assert DeletedEvent(id=child_id(parent.id, "1")) in found
     await container.store.close()
