@@ -187,10 +187,11 @@ class JobStore(Protocol):
     async def save_progress(self, job_id: str, attempt: int, progress: Progress) -> None:
         """Keep the newest progress; it may be written up to a second later. A stale attempt's is ignored."""
 
-    async def next_due(self, full_sites: Collection[str]) -> Job | None:
+    async def next_due(self, full_sites: Collection[str], skip: Collection[str] = ()) -> Job | None:
         """Return the queued job that should run next: highest priority, then lowest position.
 
-        Skips jobs that are not due, sites in ``full_sites`` or cooling down, and expanded playlists.
+        Skips jobs that are not due, sites in ``full_sites`` or cooling down, expanded playlists, and the few jobs whose
+        ids are in ``skip``.
         Costs no more for a longer queue (it may cost more for more sites).
         """
 
@@ -274,6 +275,8 @@ class EventBus(Protocol):
 
     Events of one job arrive in the order in which they were published. A slow reader never delays a publisher
     or another reader: it is given a ``Reset`` and goes on from there.
+    What is published of a job after its ``DeletedEvent`` is dropped, unless the job was created since: who was late
+    with news must not bring back what has left everybody's list.
     """
 
     async def open(self) -> None:
@@ -295,7 +298,8 @@ class EventBus(Protocol):
 class Engine(Protocol):
     """Where runners run. It carries ids; what a job is and whether it may run is the runner's and store's matter.
 
-    At least once: a submitted id is run unless the engine dies first; running one twice is harmless.
+    At least once: a submitted id is run unless the engine dies first; running one twice is harmless. One that is
+    submitted while it runs is run again afterwards: the attempt that runs may be over for the store.
     """
 
     async def start(self, run: Callable[[str], Awaitable[None]]) -> None:

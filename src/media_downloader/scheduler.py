@@ -9,9 +9,9 @@ import structlog
 
 from media_downloader.errors import EngineUnavailable, MediaDownloaderError
 from media_downloader.jobs.model import Job, JobEvent, QueueEvent, QueueState, utc_now
-from media_downloader.jobs.state import State
+from media_downloader.jobs.state import RUNNING, State
 from media_downloader.jobs.waiting import QueueFacts
-from media_downloader.ports import Engine, EventBus, JobStore, Reset
+from media_downloader.ports import Engine, Envelope, EventBus, JobStore, Reset
 from media_downloader.settings import Settings
 from media_downloader.space import SpaceLedger
 
@@ -80,6 +80,9 @@ class Scheduler:
         async for news in self._bus.subscribe():
             if isinstance(news, Reset) or isinstance(news.event, JobEvent | QueueEvent):
                 self._wake.set()
+            if isinstance(news, Envelope) and isinstance(news.event, JobEvent) and news.event.job.state in RUNNING:
+                # Claimed: when it comes back to the queue, it is handed out again at once.
+                self._submitted.pop(news.event.job.id, None)
 
     async def _loop(self) -> None:
         while True:
@@ -101,8 +104,7 @@ class Scheduler:
         running = dict(await self._store.running_by_site())
         while self._engine.free_slots() > 0:
             job = await self._next(running)
-            if job is None or self._was_submitted(job.id):
-                # Submitted and not claimed yet: the claim wakes this loop, and the next look goes on from there.
+            if job is None:
                 return
             try:
                 await self._engine.submit(job.id)
@@ -114,7 +116,8 @@ class Scheduler:
 
     async def _next(self, running: dict[str, int]) -> Job | None:
         full: Collection[str] = {site for site, jobs in running.items() if jobs >= self._settings.max_per_site}
-        return await self._store.next_due(full)
+        # One that was submitted and not claimed yet must not keep those behind it waiting.
+        return await self._store.next_due(full, self._just_submitted())
 
     async def _until_claimed(self, job_id: str) -> None:
         """Give the runner a moment to claim, so that the next look does not find the same job again."""
@@ -123,12 +126,13 @@ class Scheduler:
             await asyncio.sleep(0.002)
             with contextlib.suppress(MediaDownloaderError):
                 if (await self._store.get(job_id)).state is not State.QUEUED:
+                    self._submitted.pop(job_id, None)
                     break
 
-    def _was_submitted(self, job_id: str) -> bool:
+    def _just_submitted(self) -> Collection[str]:
         now = time.monotonic()
         self._submitted = {known: at for known, at in self._submitted.items() if now - at < CLAIM_SECONDS}
-        return job_id in self._submitted
+        return self._submitted
 
     async def _resume_after_disk(self) -> None:
         state = await self._store.queue_state()

@@ -1,5 +1,6 @@
 """Every error has the one body, every code is written down, and every action gives in every state what the map says."""
 
+import asyncio
 import contextlib
 import re
 import sqlite3
@@ -12,8 +13,10 @@ import pytest
 from media_downloader import errors
 from media_downloader.bootstrap import DATABASE_NAME, bootstrap
 from media_downloader.errors import MediaDownloaderError
-from media_downloader.jobs.model import Cooldown, utc_now
+from media_downloader.jobs.model import Cooldown, JobEvent, utc_now
 from media_downloader.jobs.state import RUNNING, Action, Signal, State
+from media_downloader.ports import Change, Envelope
+from media_downloader.service import service
 from tests.api.conftest import LINK, Face
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -242,6 +245,26 @@ async def test_a_key_whose_job_was_removed_says_that_it_is_gone(face: Face) -> N
         for job in told.get("jobs", [told]):
             assert (await face.client.delete(f"/jobs/{job['id']}")).status_code == 200
         one_body(await face.client.post("/jobs", json=body, headers=headers), 410, "job_expired")
+
+
+async def test_a_job_that_ends_by_itself_while_it_is_removed_is_removed(face: Face) -> None:
+    job = await face.job_in(State.PROCESSING)
+    news = face.container.bus.subscribe()
+    removing = asyncio.create_task(face.client.delete(f"/jobs/{job.id}"))
+    asked = await asyncio.wait_for(anext(news), 5)
+    assert isinstance(asked, Envelope)
+    assert asked.event == JobEvent(job=await face.container.store.get(job.id))
+    # Its runner was publishing the file, and that is not stopped.
+    await face.container.store.change(job.id, Change(State.DONE))
+    assert (await removing).status_code == 200
+    one_body(await face.client.get(f"/jobs/{job.id}"), 404, "job_not_found")
+
+
+async def test_a_job_whose_runner_does_not_let_go_is_not_removed(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "RUNNER_SECONDS", 0.2)
+    job = await face.job_in(State.DOWNLOADING)
+    one_body(await face.client.delete(f"/jobs/{job.id}"), 409, "invalid_transition")
+    assert (await face.client.get(f"/jobs/{job.id}")).json()["signal"] == "cancel"
 
 
 async def test_a_replay_gives_the_first_answer_whatever_has_become_of_the_link_since(face: Face) -> None:

@@ -1,8 +1,9 @@
 """What every EventBus promises (ports.EventBus)."""
 
 import asyncio
+from datetime import timedelta
 
-from media_downloader.jobs.model import DeletedEvent
+from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, Progress, ProgressEvent, utc_now
 from media_downloader.ports import Envelope, EventBus, Reset
 from tests.contract.conftest import KEPT
 
@@ -68,3 +69,18 @@ async def test_closing_ends_every_stream(bus: EventBus) -> None:
     await asyncio.sleep(0)
     await bus.close()
     assert await asyncio.wait_for(waiting, 5) is None
+
+
+async def test_no_news_of_a_job_follow_its_deletion(bus: EventBus) -> None:
+    now = utc_now()
+    job = Job(id="1" * 32, url="https://example.org", site="example.org", created_at=now, updated_at=now)
+    reader = bus.subscribe()
+    await bus.publish(JobEvent(job=job))
+    await bus.publish(DeletedEvent(id=job.id))
+    await bus.publish(ProgressEvent(id=job.id, progress=Progress()))
+    await bus.publish(JobEvent(job=job.model_copy(update={"updated_at": utc_now()})))
+    later = utc_now() + timedelta(seconds=1)
+    await bus.publish(JobEvent(job=job.model_copy(update={"created_at": later, "updated_at": later})))
+    await bus.publish(ProgressEvent(id=job.id, progress=Progress(downloaded_bytes=1)))
+    told = [type(one.event) for one in await take(reader, 4) if isinstance(one, Envelope)]
+    assert told == [JobEvent, DeletedEvent, JobEvent, ProgressEvent]

@@ -63,6 +63,18 @@ async def test_what_runs_already_is_not_run_twice_at_once(engine: Engine) -> Non
     assert work.started == ["a"]
 
 
+async def test_what_is_submitted_while_it_runs_is_run_again_afterwards(engine: Engine) -> None:
+    work = Work()
+    await engine.start(work)
+    await engine.submit("a")
+    await work.until_started(1)
+    await engine.submit("a")
+    assert engine.free_slots() == SLOTS - 1
+    work.let_go.set()
+    await until(lambda: work.ended == ["a", "a"])
+    await until(lambda: engine.free_slots() == SLOTS)
+
+
 async def test_a_broken_runner_costs_no_slot(engine: Engine) -> None:
     work = Work()
     work.let_go.set()

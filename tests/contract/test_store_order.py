@@ -99,3 +99,10 @@ async def test_the_queue_changes_only_from_what_was_seen(store: JobStore) -> Non
         assert await store.queue_state() == user
     tries = (store.set_queue_state(disk.model_copy(update={"reason": str(n)}), expected=user) for n in range(20))
     assert sum(await asyncio.gather(*tries)) == 1
+
+
+async def test_a_job_that_is_skipped_hides_nobody(store: JobStore) -> None:
+    await added(store, *(a_job(n) for n in range(100)), a_job(100, site="other.org"))
+    skip = {a_job(0).id, a_job(1).id}
+    assert (await store.next_due((), skip) or a_job(99)).id == a_job(2).id
+    assert await store.next_due({"example.org"}, {a_job(100).id}) is None

@@ -1,15 +1,18 @@
 """News within one process: a ring that every subscriber reads at its own pace."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
+from datetime import datetime
 from uuid import uuid4
 
-from media_downloader.jobs.model import Event
+from media_downloader.jobs.model import DeletedEvent, Event, JobEvent, ProgressEvent, utc_now
 from media_downloader.ports import Envelope, Reset
 
 #: Events that are kept for those who come back; some minutes of a busy server.
 KEPT_EVENTS = 4096
+#: Deletions that are remembered: news of a job comes late by moments, not by thousands of jobs.
+KEPT_DELETIONS = 10_000
 
 
 class MemoryEventBus:
@@ -19,6 +22,8 @@ class MemoryEventBus:
         self._stream = uuid4().hex[:12]
         self._ring: deque[Envelope] = deque(maxlen=kept_events)
         self._published = 0
+        #: When the jobs of late were deleted.
+        self._deleted: OrderedDict[str, datetime] = OrderedDict()
         self._closed = False
         self._news = asyncio.Event()
 
@@ -30,8 +35,26 @@ class MemoryEventBus:
         self._closed = True
         self._news.set()
 
+    def _is_late(self, event: Event) -> bool:
+        """Say whether the event is news of a job that has been deleted."""
+        match event:
+            case DeletedEvent(id=job_id):
+                self._deleted[job_id] = utc_now()
+                while len(self._deleted) > KEPT_DELETIONS:
+                    self._deleted.popitem(last=False)
+            case ProgressEvent(id=job_id):
+                return job_id in self._deleted
+            case JobEvent(job=job) if job.id in self._deleted:
+                if job.created_at <= self._deleted[job.id]:
+                    return True
+                # An entry of a playlist that was listed again.
+                del self._deleted[job.id]
+        return False
+
     async def publish(self, event: Event) -> None:
         """Put the event in the ring and wake whoever waits."""
+        if self._is_late(event):
+            return
         self._published += 1
         self._ring.append(Envelope(f"{self._stream}-{self._published}", event))
         # Waiters hold the old event and wake; later ones wait on the new.

@@ -19,6 +19,8 @@ class LocalEngine:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: Submitted while they ran: their last attempt may have let go of the job before it was submitted.
+        self._again: set[str] = set()
         self._run: Callable[[str], Awaitable[None]] | None = None
 
     async def start(self, run: Callable[[str], Awaitable[None]]) -> None:
@@ -41,12 +43,16 @@ class LocalEngine:
         return self._slots - len(self._tasks) if self._run is not None else 0
 
     async def submit(self, job_id: str) -> None:
-        """Run the job in a slot. One that runs here already is not started twice."""
+        """Run the job in a slot. One that runs here already is run again when it has ended, in the same slot."""
         if job_id in self._tasks:
+            self._again.add(job_id)
             return
         if self._run is None or self.free_slots() <= 0:
             raise EngineUnavailable("All slots are taken or the server is stopping.")
-        self._tasks[job_id] = asyncio.create_task(self._work(self._run, job_id), name=f"job-{job_id}")
+        self._start(self._run, job_id)
+
+    def _start(self, run: Callable[[str], Awaitable[None]], job_id: str) -> None:
+        self._tasks[job_id] = asyncio.create_task(self._work(run, job_id), name=f"job-{job_id}")
 
     async def _work(self, run: Callable[[str], Awaitable[None]], job_id: str) -> None:
         try:
@@ -55,3 +61,7 @@ class LocalEngine:
             log.exception("Runner failed", job_id=job_id)
         finally:
             self._tasks.pop(job_id, None)
+            if job_id in self._again:
+                self._again.discard(job_id)
+                if self._run is not None:
+                    self._start(self._run, job_id)

@@ -181,12 +181,12 @@ class SqliteJobStore:
         """Count jobs by state."""
         return await self._read(queries.counts)
 
-    async def next_due(self, full_sites: Collection[str]) -> Job | None:
+    async def next_due(self, full_sites: Collection[str], skip: Collection[str] = ()) -> Job | None:
         """Return the queued job that should run next."""
         now = clock.now_micros()
         if await self._read(lambda connection: queries.has_become_ready(connection, now)):
             await self._write(lambda connection: writes.promote_ready(connection, now))
-        return await self._read(lambda connection: queries.next_due(connection, full_sites, now))
+        return await self._read(lambda connection: queries.next_due(connection, full_sites, skip, now))
 
     async def next_ready_at(self) -> datetime | None:
         """Return when the next queued job becomes due."""

@@ -91,8 +91,10 @@ def counts(connection: sqlite3.Connection) -> dict[State, int]:
     return {state: known.get(state.value, 0) for state in State}
 
 
-def next_due(connection: sqlite3.Connection, full_sites: Collection[str], now: int) -> Job | None:
-    """Return the first due job of a site that has room.
+def next_due(
+    connection: sqlite3.Connection, full_sites: Collection[str], skip: Collection[str], now: int
+) -> Job | None:
+    """Return the first due job of a site that has room, and that is not to be skipped.
 
     Usually that is among the very first in the queue's order. When a flood of one site's jobs stands in front,
     each other site is asked for its first one instead, so the cost follows the sites and not the flood.
@@ -106,11 +108,11 @@ def next_due(connection: sqlite3.Connection, full_sites: Collection[str], now: i
     seen = 0
     for row in first:
         seen += 1
-        if row["site"] not in closed and (found := read_jobs([row])):
+        if row["site"] not in closed and row["id"] not in skip and (found := read_jobs([row])):
             return found[0]
     if seen < SCAN_LIMIT:
         return None
-    heads = [head for site in _due_sites(connection) if site not in closed and (head := _head(connection, site))]
+    heads = [head for site in _due_sites(connection) if site not in closed and (head := _head(connection, site, skip))]
     return min(heads, key=lambda head: head[0])[1] if heads else None
 
 
@@ -130,14 +132,14 @@ def _due_sites(connection: sqlite3.Connection) -> list[str]:
         sites.append(site)
 
 
-def _head(connection: sqlite3.Connection, site: str) -> tuple[tuple[int, int, int], Job] | None:
+def _head(connection: sqlite3.Connection, site: str, skip: Collection[str]) -> tuple[tuple[int, int, int], Job] | None:
     rows = connection.execute(
         f"SELECT rank, position, sequence, {JOB} FROM jobs INDEXED BY jobs_due_of_site WHERE {_DUE} "  # noqa: S608 - our own words
         "AND site = ? ORDER BY rank, position, sequence",
         (site,),
     )
     for row in rows:
-        if found := read_jobs([row]):
+        if row["id"] not in skip and (found := read_jobs([row])):
             return (row["rank"], row["position"], row["sequence"]), found[0]
     return None
 

@@ -42,6 +42,8 @@ class Writer:
         self._waiting: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._closed = False
+        #: Of the thread alone.
+        self._connection: sqlite3.Connection | None = None
 
     def start(self) -> None:
         """Begin to write."""
@@ -55,6 +57,8 @@ class Writer:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
         future: Future[T] = Future()
+        # From here on a caller that goes away cannot cancel it under the writer's hands.
+        future.set_running_or_notify_cancel()
         self._waiting.put((write, future))
         return await asyncio.shield(asyncio.wrap_future(future))
 
@@ -66,7 +70,6 @@ class Writer:
             self._thread.join()
 
     def _work(self) -> None:
-        connection = self._connect()
         idle_at = time.monotonic()
         ending = False
         while not ending:
@@ -80,22 +83,28 @@ class Writer:
                     entry = self._waiting.get_nowait()
                 ending = entry is None
             if batch:
-                self._commit(connection, batch)
+                self._commit(batch)
             if ending or time.monotonic() - idle_at >= 1.0:
                 idle_at = time.monotonic()
-                self._commit(connection, [(self._idle, Future())])
-        connection.close()
+                self._commit([(self._idle, Future())])
+        if self._connection is not None:
+            self._connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[tuple[Write, Future[Any]]]) -> None:
+    def _commit(self, batch: list[tuple[Write, Future[Any]]]) -> None:
         answers: list[tuple[Future[Any], Any, Exception | None]] = []
+        connection = self._connection
         try:
+            if connection is None:
+                # Here, so that a database that cannot be opened is an answer and not the end of this thread.
+                connection = self._connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             for write, future in batch:
                 answers.append((future, *self._one(connection, write)))
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
             answers = [(future, None, unavailable(error)) for _, future in batch]
         for future, result, problem in answers:
             if problem is None:
