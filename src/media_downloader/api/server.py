@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import sys
 
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 #: What open requests are given when the server stops.
 GRACE_SECONDS = 1
 BACKLOG = 2048
+#: Python's own, but for the last, which is 10.
+GC_YOUNG, GC_MIDDLE, GC_FULL = 700, 10, 100
 #: What the kernel takes for a client beyond what is on the wire; costs no speed (measured).
 UNSENT_BYTES = 256 * 1024
 
@@ -60,6 +63,7 @@ def serve(settings: Settings) -> None:
     async def run() -> None:
         # Before uvicorn, which would tell a refusal as a traceback and end with a code of its own.
         await container.start()
+        _calm_the_collector()
         shown = f"[{host}]" if ":" in host else host
         log.info(f"Media Downloader on http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
         await server.serve(sockets=[bound])
@@ -72,6 +76,16 @@ def serve(settings: Settings) -> None:
         bound.close()
     if not server.started:
         sys.exit(1)
+
+
+def _calm_the_collector() -> None:
+    """Leave what was imported out of every collection, and look at all that lives ten times less often.
+
+    A full collection stops every request while it looks at each object: 100 ms in the middle of an add (measured).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_FULL)
 
 
 def _bind(host: str, port: int) -> socket.socket:
