@@ -85,9 +85,10 @@ class SqliteJobStore:
 
     async def rebuild(self, jobs: Sequence[Job]) -> None:
         """Store jobs that were found on disk, and note in the same commit that this is done."""
+        prepared = await asyncio.to_thread(adding.prepare, NewJobs(jobs))
 
         def write(connection: sqlite3.Connection) -> None:
-            writes.add(connection, NewJobs(jobs))
+            adding.add(connection, prepared)
             self._file.note_rebuilt(connection)
 
         await self._write(write)
