@@ -136,7 +136,9 @@ class Attempt:
     async def _prepare_workdir(self) -> Path:
         """Take the job's folder over under a new name, so that a zombie's path is gone, or make one."""
         library = self._deps.library
-        workdir = await asyncio.to_thread(library.prepare_workdir, self.job.id, self.job.workdir)
+        workdir = await asyncio.to_thread(
+            library.prepare_workdir, self.job.id, self.job.workdir, proven_dead=self.job.id not in self._deps.undead
+        )
         self._workdir = workdir
         self._extract_anew = self.job.extract_anew
         await self.save(Change(facts={"workdir": workdir.name, "failure": None, "extract_anew": False}))
@@ -178,6 +180,8 @@ class Attempt:
             except TimeoutError:
                 # The zygote did not do it: it may be stopped itself.
                 process.kill_group()
+        # Whatever it may still write, it writes into a folder that the next attempt leaves to it.
+        self._deps.undead.add(self.job.id)
         log.error("A download process does not die", job_id=self.job.id, pid=process.pid)
 
     async def _watch(self) -> Ending:

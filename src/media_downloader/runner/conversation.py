@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from pydantic import ValidationError
 
 from media_downloader.downloader.process import DownloadProcess
 from media_downloader.downloader.protocol import (
@@ -69,7 +70,11 @@ class Conversation:
         kept = await asyncio.to_thread(self._deps.library.read_verdict, self._workdir)
         if kept is None:
             return None
-        self._finished = Finished.model_validate(kept)
+        try:
+            self._finished = Finished.model_validate(kept)
+        except ValidationError:
+            # Another version wrote it. What it speaks of is verified again.
+            return None
         return await self._publish(self._finished)
 
     async def listen(self, process: DownloadProcess) -> Ending:

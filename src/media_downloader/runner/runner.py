@@ -50,6 +50,8 @@ class RunnerDeps:
     #: Jobs that ran once already since the start: only their first attempt distrusts what it finds.
     trusted: set[str] = field(default_factory=set)
     strikes: Strikes = field(default_factory=Strikes)
+    #: Jobs whose last process could not be seen to die.
+    undead: set[str] = field(default_factory=set)
 
 
 class Runner:
@@ -109,6 +111,10 @@ class Runner:
         except (JobError, BackendError):
             raise
         except (LibraryError, OSError) as error:
+            if getattr(error, "errno", None) == errno.ENODEV:
+                why = "The downloads folder is gone, or not mounted."
+                await self._apply(attempt, judge_not_started(attempt.job, why, utc_now()))
+                return
             refused = _of_the_disk(error)
             log.warning("Attempt failed on the disk", job_id=job.id, message=refused.message)
             await self._apply(attempt, self._judge(attempt, refused))

@@ -83,8 +83,15 @@ class Acting:
         else:
             changed = await self._store.change(job.id, wish)
             await self._remove_workdirs([(job, changed)])
+            await self._note(changed)
         await self._deps.bus.publish(JobEvent(job=changed))
         return changed
+
+    async def _note(self, job: Job) -> None:
+        """Keep the record in the work folder true: a job that was paused must not come back as queued from it."""
+        if job.workdir is not None:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._deps.library.note_job, job)
 
     async def _remove_workdirs(self, changed: Sequence[tuple[Job, Job]]) -> None:
         """Remove the folders of jobs that are canceled and that nobody ran."""

@@ -1,6 +1,7 @@
 """One job under the real runner, store and zygote; what the download process says is scripted."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -84,6 +85,38 @@ async def test_a_log_that_cannot_be_written_costs_no_download(container: Contain
     done = await until(container, job_id, [State.DONE, State.ERROR])
     assert done.state is State.DONE, done.failure
     assert (container.settings.downloads_dir / "made.bin").read_bytes() == b"data"
+
+
+async def test_a_verdict_that_cannot_be_read_is_none(container: Container) -> None:
+    await container.start()
+    job_id = await add(container, "wait")
+    container.scheduler.wake()
+    running = await until(container, job_id, [State.EXTRACTING])
+    await container.service.act(job_id, Action.PAUSE)
+    paused = await until(container, job_id, [State.PAUSED])
+    assert running.attempt == 1
+    assert paused.workdir is not None
+    folder = container.library.downloads_dir / paused.workdir
+    (folder / "verdict.json").write_text('{"files": [], "of": "another version"}')
+    await container.service.act(job_id, Action.RESUME)
+    again = await until(container, job_id, [State.EXTRACTING])
+    assert (again.attempt, again.crashes) == (2, 0)
+    await container.service.act(job_id, Action.PAUSE)
+    assert (await until(container, job_id, [State.PAUSED])).crashes == 0
+
+
+async def test_what_a_user_did_to_a_waiting_job_is_in_its_folder_too(container: Container) -> None:
+    await container.start()
+    job_id = await add(container, "wait")
+    container.scheduler.wake()
+    await until(container, job_id, [State.EXTRACTING])
+    await container.service.act(job_id, Action.PAUSE)
+    await until(container, job_id, [State.PAUSED])
+    await container.service.pause_queue()
+    await container.service.act(job_id, Action.RESUME)
+    await container.service.act(job_id, Action.PAUSE)
+    told = json.loads(next(container.library.downloads_dir.glob("mdjob_*/job.json")).read_text())
+    assert told["state"] == State.PAUSED
 
 
 async def test_a_state_that_goes_back_and_forth_is_followed(container: Container) -> None:
