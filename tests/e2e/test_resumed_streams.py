@@ -128,7 +128,7 @@ async def test_a_kept_file_is_proven_before_sound_is_fetched_to_go_with_it(
     origin.page("files/index.mpd", FILES)
     for name, source in (("video.mp4", media.small), ("audio.m4a", media.audio)):
         origin.replace(f"files/{name}", source)
-    url = origin.url("files/index.mpd", "rate=20000,slowtimes=1,only=audio")
+    url = origin.url("files/index.mpd", "rate=4000,slowtimes=1,only=audio")
     first = await attempts.run(url, lambda message: getattr(getattr(message, "progress", None), "phase", "") == "audio")
     assert (attempts.folder / "keep").exists(), first.last
     assert [path.name for path in (attempts.folder / "keep").iterdir()] == ["media.fv.mp4"]
