@@ -115,3 +115,20 @@ def test_a_done_job_is_retried_only_when_its_file_is_gone(program: Start, origin
     assert server.get(job["id"])["allowed_actions"] == ["retry"]
     server.act(job["id"], "retry")
     assert server.file_of(server.wait_done(job["id"])).is_file()
+
+
+def test_a_name_that_another_job_has_taken_is_not_the_first_ones_file(
+    program: Start, origin: Origin, media: Media
+) -> None:
+    server = program()
+    first = server.wait_done(server.add(origin.url("small.mp4", "n1"))["id"])
+    server.file_of(first).unlink()
+    second = server.wait_done(server.add(origin.url("small.mp4", "n2"))["id"])
+    assert second["artifacts"][0]["name"] == first["artifacts"][0]["name"]
+    refused = server.client.get(f"/jobs/{first['id']}/file")
+    assert (refused.status_code, refused.json()["error"]) == (404, "file_missing")
+    assert refused.json()["folder_files"] == ["small.mp4"]
+    assert server.get(first["id"])["allowed_actions"] == ["retry"]
+    assert server.client.get(f"/jobs/{second['id']}/file").content == media.small.read_bytes()
+    server.act(first["id"], "retry")
+    assert server.wait_done(first["id"])["artifacts"][0]["name"] == "small (2).mp4"

@@ -86,7 +86,7 @@ async def get_file(
     if index >= len(job.artifacts):
         raise errors.NoFileYet(f"The job is {job.state} and has {len(job.artifacts)} files.", state=str(job.state))
     artifact = job.artifacts[index]
-    opened = await use.service.open_artifact(artifact)
+    opened = await use.service.open_artifact(job.id, artifact)
     etag = f'"{opened.inode:x}-{opened.size_bytes:x}-{opened.modified_ns:x}"'
     response = PublishedFile(opened, _headers(artifact, etag, inline=inline), _type(artifact))
     try:

@@ -117,6 +117,13 @@ def open_published(root: Path, name: str) -> OpenFile:
     return OpenFile(descriptor, name, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
+def missing(root: Path, name: str, why: str) -> FileMissing:
+    """Return the error for a file that is not there any more, with what is in its folder."""
+    *folders, _ = checked_parts(name)
+    with folder_descriptor(root, tuple(folders)) as folder:
+        return FileMissing(why, file=name, folder_files=_visible(folder))
+
+
 def _visible(folder: int) -> list[str]:
     found = [name for name in os.listdir(folder) if not name.startswith((".", "mdjob_", "md_"))]
     return [name.encode("utf-8", "replace").decode() for name in sorted(found)[:NAMED_FILES]]

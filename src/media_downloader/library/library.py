@@ -17,7 +17,7 @@ import structlog
 
 from media_downloader.errors import ConfigurationError, OptionRejected, PathEscapesLibrary
 from media_downloader.jobs.model import Job
-from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, open_published
+from media_downloader.library.files import OpenFile, checked_parts, folder_descriptor, missing, open_published
 from media_downloader.library.intent import undo
 from media_downloader.library.leftovers import end_leftovers
 from media_downloader.library.lock import FolderLock
@@ -261,12 +261,21 @@ class Library:
         """Keep the media record of what a job published: the folder is the library, every index a cache."""
         self._records.write(job_id, record)
 
-    def open_artifact(self, name: str) -> OpenFile:
-        """Open a published file. Raises ``FileMissing`` and ``PathEscapesLibrary``."""
-        return open_published(self.downloads_dir, name)
+    def open_artifact(self, name: str, job_id: str) -> OpenFile:
+        """Open a file that a job published; one that has taken its name since is another job's.
 
-    def exists(self, name: str) -> bool:
-        """Say whether a published file is where it was put."""
+        Raises ``FileMissing`` and ``PathEscapesLibrary``.
+        """
+        opened = open_published(self.downloads_dir, name)
+        if self._records.is_anothers(job_id, name):
+            os.close(opened.descriptor)
+            raise missing(self.downloads_dir, name, "The file is gone, and another job's has taken its name.")
+        return opened
+
+    def exists(self, name: str, job_id: str) -> bool:
+        """Say whether a file that a job published is where it was put."""
+        if self._records.is_anothers(job_id, name):
+            return False
         try:
             *folders, base = checked_parts(name)
             with folder_descriptor(self.downloads_dir, tuple(folders)) as folder:

@@ -59,6 +59,10 @@ class Records:
         """Say whether a job has published something."""
         return self._path(job_id).exists()
 
+    def is_anothers(self, job_id: str, name: str) -> bool:
+        """Say whether a name has been taken by another job's file since this job published under it."""
+        return self._owner(name) not in {None, job_id}
+
     def delete_files(self, job_id: str, names: Sequence[str]) -> None:
         """Delete those of a job's files that are still the ones that it published, and its record."""
         files = self._read(job_id) or {}
@@ -123,7 +127,7 @@ class Records:
             return
         self._read_at = now
         there = {}
-        with os.scandir(self._folder) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
                 job_id, dot, extension = entry.name.rpartition(".")
                 if dot and extension == "json" and not entry.name.startswith("."):

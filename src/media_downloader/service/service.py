@@ -66,9 +66,9 @@ class JobService:
         """Say the same of many jobs at once."""
         return await self._views.of(jobs)
 
-    async def open_artifact(self, artifact: Artifact) -> OpenFile:
-        """Open a published file; the caller closes it. Raises ``FileMissing`` and ``PathEscapesLibrary``."""
-        return await asyncio.to_thread(self._deps.library.open_artifact, artifact.name)
+    async def open_artifact(self, job_id: str, artifact: Artifact) -> OpenFile:
+        """Open a file that a job published; the caller closes it. Raises ``FileMissing`` and ``PathEscapesLibrary``."""
+        return await asyncio.to_thread(self._deps.library.open_artifact, artifact.name, job_id)
 
     async def counts(self) -> Mapping[State, int]:
         """Count jobs by state."""

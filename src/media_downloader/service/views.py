@@ -41,7 +41,7 @@ class Views:
 
     def _without_file(self, done: Sequence[Job]) -> set[str]:
         exists = self._deps.library.exists
-        return {job.id for job in done if not all(exists(artifact.name) for artifact in job.artifacts)}
+        return {job.id for job in done if not all(exists(artifact.name, job.id) for artifact in job.artifacts)}
 
 
 def _view(job: Job, facts: QueueFacts, *, file_is_gone: bool) -> JobView:
