@@ -258,6 +258,12 @@ class DownloaderUnavailable(BackendError):
     code = "downloader_unavailable"
 
 
+class StorageUnavailable(BackendError):
+    """The object storage cannot be reached, or refuses."""
+
+    code = "storage_unavailable"
+
+
 class ConfigurationError(MediaDownloaderError):
     """A setting has a value that the program cannot work with."""
 

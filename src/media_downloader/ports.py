@@ -97,11 +97,18 @@ class JobStore(Protocol):
     as it is, and is left out of everything that returns or picks several.
     A store that cannot be reached or written raises ``StoreUnavailable``, never a library's own exception.
     A lease is measured on a clock that nobody sets: neither a step of the wall clock nor a machine that slept ends or
-    prolongs it; ``Job.lease_until`` is for people only. A job that ``next_due`` once found due is due for ``claim``
+    prolongs it; ``Job.lease_until`` is for people only. (A store that machines share has no such clock: there it is its
+    server's, and no machine's own.) A job that ``next_due`` once found due is due for ``claim``
     too, until its ``ready_at`` changes, wherever the wall clock goes.
     A playlist's parent (``is_playlist``) follows its children: each write that moves a child updates the
     parent's ``children`` and derived ``state`` in the same transaction.
     """
+
+    async def now(self) -> datetime:
+        """Return the moment by the clock that decides here what is due, what is old and what is new.
+
+        A store that machines share asks its server: their own clocks differ, and none may decide for the others.
+        """
 
     @property
     def is_new(self) -> bool:
@@ -112,6 +119,13 @@ class JobStore(Protocol):
 
     async def rebuild(self, jobs: Sequence[Job]) -> None:
         """Add jobs as ``add`` does, and note in the same step that what is on disk has been found: it is not new."""
+
+    async def volume(self, proposed: str | None = None) -> str | None:
+        """Return the id of the volume that whoever shares this store must have; None where there is none.
+
+        Where a shared store has none, ``proposed`` becomes it, and in the same step the store is new: what is on that
+        volume has never been compared with it. Of any number of concurrent callers, one's becomes it.
+        """
 
     async def open(self) -> None:
         """Connect and migrate. Raises ``StoreTooNew`` for a store that a newer version wrote."""
@@ -137,6 +151,9 @@ class JobStore(Protocol):
 
     async def get(self, job_id: str) -> Job:
         """Return the job with its newest progress."""
+
+    async def known(self, job_ids: Collection[str]) -> Collection[str]:
+        """Return which of these are ids of jobs, those that cannot be read included. Callers ask for some hundreds."""
 
     async def find(self, query: JobQuery) -> JobPage:
         """Return a page in a stable order: no job is listed twice or left out because others came or went.
@@ -184,6 +201,14 @@ class JobStore(Protocol):
         Raises ``InvalidTransition`` when nobody runs the job (the caller moves it itself then).
         """
 
+    async def obey_flags(self) -> Sequence[tuple[Job, Job]]:
+        """Carry out wishes that somebody left in the store itself, beside jobs that nobody runs, as an action would.
+
+        Returns the jobs that changed, as they were and as they are, a playlist after its children; folders and news are
+        the caller's matter. A wish that can mean nothing is forgotten. It is called every few seconds and looks at a
+        part of a large store each time. Nothing is to be found in a store into which nobody else can write.
+        """
+
     async def save_progress(self, job_id: str, attempt: int, progress: Progress) -> None:
         """Keep the newest progress; it may be written up to a second later. A stale attempt's is ignored."""
 
@@ -205,10 +230,15 @@ class JobStore(Protocol):
         """Put every job whose lease has expired back in the queue, at its place, and return them.
 
         A pending pause or cancel is obeyed instead: such a job ends ``paused`` or ``canceled``.
+        A shared store that has lost everything meanwhile is known to be new (``is_new``) when this returns.
         """
 
     async def release_owner(self, owner_prefix: str) -> Sequence[Job]:
-        """The same at once for every job held by an owner that is known to be gone."""
+        """The same at once for every job held by an owner that is known to be gone; "" is every owner.
+
+        In a store that others share only for one's own owners: nobody knows that another's are gone, and "" would take
+        every running job from under its runner.
+        """
 
     async def move(
         self, job_ids: Sequence[str], before: str | None, facts: Mapping[str, Any] = NO_FACTS
@@ -223,6 +253,8 @@ class JobStore(Protocol):
     async def remove(self, job_id: str, *, expired: bool = False) -> Job:
         """Delete a job that nobody runs, with its children; ``expired`` leaves a tombstone.
 
+        Hundreds of children may leave in several atomic steps, the job itself with the last of them. Who is cut off
+        between two, or refused because a child has begun by then, leaves a playlist with fewer entries, and asks again.
         Raises ``InvalidTransition`` while a runner holds it or one of its children; with ``expired`` also while it, or
         one of them, is not finished.
         """
@@ -295,21 +327,62 @@ class EventBus(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class WorkerInfo:
+    """A worker on this machine or another, as it last spoke of itself."""
+
+    id: str
+    host: str
+    slots: int
+    running: int
+    #: False once it has been silent for too long.
+    alive: bool
+    heard_at: datetime
+    versions: Mapping[str, str]
+    free_bytes: int
+    #: Why it takes no work ("cannot see the volume"); empty when all is well.
+    problems: Sequence[str] = ()
+
+
 class Engine(Protocol):
     """Where runners run. It carries ids; what a job is and whether it may run is the runner's and store's matter.
 
-    At least once: a submitted id is run unless the engine dies first; running one twice is harmless. One that is
-    submitted while it runs is run again afterwards: the attempt that runs may be over for the store.
+    At least once: a submitted id is run unless the engine, or what runs it, dies first; whoever submits looks again
+    later. Running one twice is harmless, even at the same time: the claim decides. One that was submitted and has not
+    begun may be submitted again to no effect. One that is submitted while it runs is run once more, beside the present
+    run or after it: the attempt that runs may be over for the store.
     """
 
     async def start(self, run: Callable[[str], Awaitable[None]]) -> None:
-        """Make ready; ``run`` takes a job from claim to verdict and raises nothing."""
+        """Make ready. ``run`` takes a job from claim to verdict; one that raises costs no slot.
+
+        Where jobs run elsewhere it is not called: whoever runs them has a runner of its own.
+        """
 
     async def stop(self) -> None:
-        """Stop taking work and stop what runs here; its jobs go back to the queue. Under 3 seconds."""
+        """Take no more work, and stop what runs in this process; its jobs go back to the queue. Under 3 seconds.
 
-    def free_slots(self) -> int:
-        """Return how many more jobs may be submitted now."""
+        What runs elsewhere goes on.
+        """
 
-    async def submit(self, job_id: str) -> None:
-        """Run the job as soon as may be. Raises ``EngineUnavailable`` when it cannot be handed over."""
+    async def has_turn(self) -> bool:
+        """Say whether this process is the one that hands out jobs now, where several share them.
+
+        A convenience, not a lock: two that do it at the same time do no harm.
+        """
+
+    async def free_slots(self) -> int:
+        """Return how many more jobs may be submitted now; 0 when nobody can tell, and before the start and after the
+        stop. What was submitted takes a slot at once, until it has ended.
+        """
+
+    async def submit(self, job_id: str, attempts: int = 0) -> None:
+        """Run the job as soon as may be; never waits for a slot.
+
+        Raises ``EngineUnavailable`` when it cannot be handed over. Without a free slot an engine refuses so, or takes
+        the job and runs it once there is one.
+        ``attempts``: how many there have been; only for the names that an engine's own tools show.
+        """
+
+    async def workers(self) -> Sequence[WorkerInfo]:
+        """Return the workers that were heard of lately, dead ones included; none where jobs run in this process."""

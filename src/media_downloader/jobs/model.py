@@ -12,7 +12,7 @@ from media_downloader.jobs.state import Signal, State
 
 
 def utc_now() -> datetime:
-    """Return the wall clock in UTC; for display and retention, never for leases inside one process."""
+    """Return this machine's wall clock in UTC: for display. What decides asks the store (``JobStore.now``)."""
     return datetime.now(UTC)
 
 
@@ -94,6 +94,8 @@ class Artifact(Record):
     language: str | None = None
     duration_seconds: float | None = None
     sha256: str | None = None
+    #: Key of its copy in object storage, once all of that is proven to be there.
+    object_key: str | None = None
 
 
 class FailureKind(StrEnum):
@@ -165,6 +167,8 @@ class Job(Record):
     crashes: int = 0
     #: How many transient failures have been retried in a row.
     retries: int = 0
+    #: The last attempt's process is not known to be dead: its folder is left to it and copied, not taken over.
+    abandoned: bool = False
     #: The next attempt asks the site again, for the very same formats, in place of trusting what it said before.
     extract_anew: bool = False
     progress: Progress = Field(default_factory=Progress)

@@ -51,6 +51,10 @@ class SqliteJobStore:
         """Where a corrupt database was moved to, if there was one."""
         return self._file.set_aside
 
+    async def volume(self, proposed: str | None = None) -> str | None:
+        """Return None: nobody shares this store."""
+        return None
+
     async def open(self) -> None:
         """Open and migrate the file. Raises ``StoreTooNew``, and ``StoreUnavailable`` when another server has it."""
         await asyncio.to_thread(self._file.open)
@@ -125,6 +129,10 @@ class SqliteJobStore:
         """Leave a wish for the runner of a running job."""
         return await self._write(lambda connection: writes.send_signal(connection, job_id, signal))
 
+    async def obey_flags(self) -> Sequence[tuple[Job, Job]]:
+        """Return nothing: nobody else writes into this store."""
+        return ()
+
     async def save_progress(self, job_id: str, attempt: int, progress: Progress) -> None:
         """Keep the newest progress in memory; the writer stores it within a second or so."""
         with self._progress_lock:
@@ -169,9 +177,17 @@ class SqliteJobStore:
 
     # --- reads --------------------------------------------------------------------------------------------------
 
+    async def now(self) -> datetime:
+        """Return the wall clock of this machine, the only one there is."""
+        return clock.wall()
+
     async def get(self, job_id: str) -> Job:
         """Return the job with its newest progress."""
         return self._overlay(await self._read(lambda connection: load(connection, job_id)))
+
+    async def known(self, job_ids: Collection[str]) -> Collection[str]:
+        """Return which of these are ids of jobs."""
+        return await self._read(lambda connection: queries.known(connection, list(job_ids)))
 
     async def find(self, query: JobQuery) -> JobPage:
         """Return a page in a stable order."""

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from media_downloader.errors import IdempotencyConflict
 from media_downloader.jobs.model import Job
-from media_downloader.jobs.state import FINISHED, inherited
 from media_downloader.ports import Added, NewJobs
+from media_downloader.stores import rules
 from media_downloader.stores import sqlite_clock as clock
+from media_downloader.stores.rules import GAP, Tally
 from media_downloader.stores.sqlite_rows import (
-    GAP,
-    Tally,
     find,
     insert,
     last_position,
     new_row,
     read_jobs,
     rows_of,
+    save_parents,
 )
 
 
@@ -59,8 +58,7 @@ def replay(connection: sqlite3.Connection, key: str, digest: str) -> Added | Non
     row = connection.execute("SELECT * FROM idempotency WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
-    if row["digest"] != digest:
-        raise IdempotencyConflict("This Idempotency-Key was used before, for another request.")
+    rules.must_be_same(row["digest"], digest)
     ids = json.loads(row["job_ids"])
     present = _present(connection, ids)
     left = [job for job_id in ids if (job := present.get(job_id)) is not None]
@@ -94,20 +92,10 @@ def _fresh(connection: sqlite3.Connection, prepared: Prepared, present: Mapping[
             last[job.priority] = last_position(connection, job.priority)
         last[job.priority] += GAP
         place = {"position": last[job.priority]}
-        wished = _as_wished(job, parents.get(job.parent_id or ""))
+        wished = rules.as_wished(job, parents.get(job.parent_id or ""), clock.wall())
         rows[job.id] = (prepared.rows[job.id] if wished is job else new_row(wished)) | place
         fresh.append(wished.model_copy(update=place))
         tally.note(None, wished)
     insert(connection, list(rows.values()))
-    tally.write(connection)
+    save_parents(connection, tally)
     return fresh
-
-
-def _as_wished(child: Job, parent: Job | None) -> Job:
-    """Return a new child as what was asked of its parent wants it."""
-    if parent is None or parent.is_playlist:
-        return child
-    state = inherited(parent.state, parent.signal, child.state)
-    if state is child.state:
-        return child
-    return child.model_copy(update={"state": state, "finished_at": clock.wall() if state in FINISHED else None})

@@ -4,11 +4,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from media_downloader.errors import InvalidTransition
 from media_downloader.jobs.model import Job
-from media_downloader.jobs.state import State
+from media_downloader.stores import rules
 from media_downloader.stores import sqlite_clock as clock
-from media_downloader.stores.sqlite_rows import GAP, load, save
+from media_downloader.stores.rules import GAP
+from media_downloader.stores.sqlite_rows import load, save
 
 #: Jobs that are moved apart at once when there is no room between two; more only when these have none either.
 WINDOW = 64
@@ -23,8 +23,7 @@ def move(
     jobs = [load(connection, job_id) for job_id in job_ids]
     target = None if before is None else load(connection, before)
     for job in jobs if target is None else [*jobs, target]:
-        if job.state is not State.QUEUED:
-            raise InvalidTransition(f"A job that is {job.state} has no place in the queue.", state=str(job.state))
+        rules.must_wait(job)
     if before in job_ids:
         places = [(job.priority, job.position) for job in jobs]
     elif target is None:

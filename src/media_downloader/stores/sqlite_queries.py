@@ -1,17 +1,16 @@
 """What each read of the JobStore asks."""
 
-import base64
-import binascii
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from media_downloader.errors import InvalidCursor
 from media_downloader.jobs.model import Cooldown, Job, QueueState, Tombstone
 from media_downloader.jobs.state import State
-from media_downloader.netguard import redact_url
 from media_downloader.ports import JobPage, JobQuery
+from media_downloader.stores import rules
+from media_downloader.stores.cursors import decode_cursor, encode_cursor
 from media_downloader.stores.sqlite_rows import JOB, read_jobs, rows_of
 
 #: So many due jobs are looked at in order before each site is asked for its first one.
@@ -40,14 +39,14 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> JobPage:
     if query.cursor is not None:
         marks = ", ".join("?" * len(keys))
         conditions.append(f"({', '.join(keys)}) {'<' if descending else '>'} ({marks})")
-        values.extend(_decode(query.cursor, query.sort, len(keys)))
+        values.extend(decode_cursor(query.cursor, query.sort, len(keys)))
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = ", ".join(f"{key} {'DESC' if descending else 'ASC'}" for key in keys)
     statement = f"SELECT {', '.join(keys)}, {JOB} FROM jobs {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - our own names
     rows = connection.execute(statement, (*values, query.limit + 1)).fetchall()
     page = rows[: query.limit]
     more = len(rows) > query.limit
-    cursor = _encode(query.sort, [page[-1][key] for key in keys]) if more and page else None
+    cursor = encode_cursor(query.sort, [page[-1][key] for key in keys]) if more and page else None
     return JobPage(read_jobs(page), cursor)
 
 
@@ -61,28 +60,16 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
         if value is not None:
             conditions.append(f"{column} = ?")
             values.append(value)
-    for word in (query.text or "").casefold().split():
+    for word in rules.words_of(query.text):
         conditions.append("instr(search, ?) > 0")
-        # Links are searched without their secrets, so one that is pasted whole must be found without them.
-        values.append(redact_url(word))
+        values.append(word)
     return conditions, values
 
 
-def _encode(sort: str, keys: list[int]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([sort, *keys]).encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str, sort: str, count: int) -> list[int]:
-    try:
-        raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        found = json.loads(raw)
-    except (ValueError, binascii.Error, RecursionError):
-        raise InvalidCursor("This is no cursor of this list.") from None
-    if not isinstance(found, list) or len(found) != count + 1 or found[0] != sort:
-        raise InvalidCursor("This cursor belongs to another list.")
-    if not all(type(key) is int and abs(key) < 2**63 for key in found[1:]):
-        raise InvalidCursor("This is no cursor of this list.")
-    return found[1:]
+def known(connection: sqlite3.Connection, job_ids: Sequence[str]) -> set[str]:
+    """Return which of these are ids of jobs."""
+    ask = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+    return {row["id"] for row in connection.execute(ask, (json.dumps(job_ids),))}
 
 
 def counts(connection: sqlite3.Connection) -> dict[State, int]:

@@ -2,30 +2,20 @@
 
 import contextlib
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import structlog
 from pydantic import ValidationError
 
-from media_downloader.errors import JobExpired, JobNotFound, JobUnreadable
+from media_downloader.errors import JobNotFound, JobUnreadable
 from media_downloader.jobs.model import Job, Progress, Tombstone
-from media_downloader.jobs.state import FINISHED, State, derived_state
-from media_downloader.netguard import redact_url
+from media_downloader.stores import rules
 from media_downloader.stores import sqlite_clock as clock
-
-log = structlog.get_logger(__name__)
-
-#: Room between two neighbours in the queue: so many jobs can be placed between them before room must be made.
-GAP = 1 << 32
-
+from media_downloader.stores.rules import Tally
+from media_downloader.stores.unreadable import unreadable
 
 #: What a statement must select for ``read_job``.
 JOB = "id, document, progress, position"
-
-#: Jobs that could not be read and were told of once.
-_told: set[str] = set()
 
 
 def read_job(row: sqlite3.Row) -> Job:
@@ -36,14 +26,7 @@ def read_job(row: sqlite3.Row) -> Job:
         if row["progress"] is not None:
             apart["progress"] = Progress.model_validate_json(row["progress"])
     except ValidationError as error:
-        if row["id"] not in _told:
-            _told.add(row["id"])
-            problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-            log.error("A job in the database cannot be read and is left alone", job_id=row["id"], problem=what)
-        raise JobUnreadable(
-            "Another version of Media Downloader wrote this job. It is kept; run that version to go on with it."
-        ) from None
+        raise unreadable(row["id"], error) from None
     return job.model_copy(update=apart)
 
 
@@ -72,10 +55,7 @@ def row_of(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row:
     grave = connection.execute("SELECT document FROM tombstones WHERE id = ?", (job_id,)).fetchone()
     if grave is None:
         raise JobNotFound("There is no such job.")
-    tombstone = Tombstone.model_validate_json(grave["document"])
-    raise JobExpired(
-        "The job has left the list; its files stay.", state=str(tombstone.state), files=list(tombstone.files)
-    )
+    raise rules.expired(Tombstone.model_validate_json(grave["document"]))
 
 
 def load(connection: sqlite3.Connection, job_id: str) -> Job:
@@ -132,8 +112,7 @@ def _texts(job: Job, before: Job | None = None) -> dict[str, Any]:
     if before is None or job.progress != before.progress:
         texts["progress"] = job.progress.model_dump_json(exclude_defaults=True)
     if before is None or (job.media.title, job.url) != (before.media.title, before.url):
-        # Without secrets: a search that finds them lets them be guessed, letter by letter.
-        texts["search"] = f"{job.media.title or ''}\n{redact_url(job.url)}".casefold()
+        texts["search"] = rules.searched(job)
     return texts
 
 
@@ -160,48 +139,14 @@ def find(connection: sqlite3.Connection, job_id: str) -> Job | None:
     return next(iter(read_jobs(rows_of(connection, "WHERE id = ?", (job_id,)))), None)
 
 
-class Tally:
-    """Keeps playlists' counters, and the states that follow from them, in step with children that come, move and go."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, Counter[State]] = {}
-
-    def note(self, before: Job | None, after: Job | None) -> None:
-        """Take note of one child, as it was and as it is."""
-        job = after or before
-        if job is None or job.parent_id is None or (before and before.state) == (after and after.state):
-            return
-        counts = self._parents.setdefault(job.parent_id, Counter())
-        if before is not None:
-            counts[before.state] -= 1
-        if after is not None:
-            counts[after.state] += 1
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Update each parent once."""
-        for parent_id, counts in self._parents.items():
-            parent = find(connection, parent_id)
-            if parent is None or not any(counts.values()):
-                continue
-            counts.update(parent.children)
-            children = {state: counts[state] for state in State if counts[state] > 0}
-            facts = {"children": children, "updated_at": clock.wall()}
-            save(connection, parent, derive(parent.model_copy(update=facts)))
+def save_parents(connection: sqlite3.Connection, tally: Tally) -> None:
+    """Update each parent of the children that were noted, once."""
+    for before, after in tally.parents(lambda parent_id: find(connection, parent_id), clock.wall()):
+        save(connection, before, after)
 
 
 def count_child(connection: sqlite3.Connection, before: Job | None, after: Job | None) -> None:
     """Do so for one child alone."""
     tally = Tally()
     tally.note(before, after)
-    tally.write(connection)
-
-
-def derive(parent: Job) -> Job:
-    """Return an expanded playlist with the state that follows from its children; any other job as it is."""
-    if not parent.is_playlist:
-        return parent
-    state = derived_state(parent.children)
-    finished_at = (parent.finished_at or clock.wall()) if state in FINISHED else None
-    return parent.model_copy(
-        update={"state": state, "finished_at": finished_at, "owner": None, "lease_until": None, "signal": None}
-    )
+    save_parents(connection, tally)

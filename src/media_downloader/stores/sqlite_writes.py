@@ -4,19 +4,17 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
-from media_downloader.errors import ClaimRefused, InvalidTransition, LeaseLost
-from media_downloader.jobs.model import Cooldown, Job, Progress, QueueState, Tombstone
-from media_downloader.jobs.state import FINISHED, RUNNING, Signal, State, can_move, obeyed
+from media_downloader.errors import InvalidTransition, LeaseLost
+from media_downloader.jobs.model import Cooldown, Job, Progress, QueueState
+from media_downloader.jobs.state import Signal
 from media_downloader.ports import Change, Claim
+from media_downloader.stores import rules
 from media_downloader.stores import sqlite_clock as clock
 from media_downloader.stores import sqlite_queries as queries
+from media_downloader.stores.rules import GAP, Tally
 from media_downloader.stores.sqlite_rows import (
-    GAP,
-    Tally,
     count_child,
-    derive,
     last_position,
     load,
     read_job,
@@ -24,6 +22,7 @@ from media_downloader.stores.sqlite_rows import (
     row_of,
     rows_of,
     save,
+    save_parents,
 )
 
 
@@ -36,28 +35,10 @@ def change(
 
 
 def _changed(connection: sqlite3.Connection, job: Job, wanted: Change, newest: tuple[int, Progress] | None) -> Job:
-    if wanted.attempt is not None:
-        _fence(job, wanted.attempt)
-    if wanted.expected is not None and job.state not in wanted.expected:
-        raise InvalidTransition(f"The job is {job.state} by now.", state=str(job.state))
-    facts = dict(wanted.facts)
-    if newest is not None and newest[0] == job.attempt and job.state in RUNNING:
-        facts.setdefault("progress", newest[1])
-    if facts.get("priority", job.priority) != job.priority:
-        facts["position"] = last_position(connection, facts["priority"]) + GAP
-    target = wanted.to
-    if facts.get("is_playlist") and not job.is_playlist and job.signal is not None:
-        # It would swallow the wish: the one who asked for it knew of no playlist.
-        del facts["is_playlist"]
-        target = State.QUEUED
-    if target is not None:
-        _check_move(job, target)
-        to = obeyed(job.state, target, job.signal)
-        if to is not target:
-            # The failure of an attempt that was to end anyway is no news, and its work folder goes with a cancel.
-            facts |= {"failure": None, "ready_at": job.not_before} | ({"workdir": None} if to is State.CANCELED else {})
-        facts |= _move_facts(job, to)
-    return derive(job.model_copy(update={**facts, "updated_at": clock.wall()}))
+    after = rules.changed(job, wanted, clock.wall(), newest)
+    if after.priority == job.priority:
+        return after
+    return after.model_copy(update={"position": last_position(connection, after.priority) + GAP})
 
 
 def change_many(
@@ -76,7 +57,7 @@ def change_many(
             continue
         try:
             if isinstance(wish, Signal):
-                after = _signaled(job, wish)
+                after = rules.signaled(job, wish, clock.wall())
             else:
                 after = _changed(connection, job, wish, newest.get(job_id))
         except (InvalidTransition, LeaseLost):
@@ -85,31 +66,8 @@ def change_many(
             save(connection, job, after)
             tally.note(job, after)
             changed.append(after)
-    tally.write(connection)
+    save_parents(connection, tally)
     return changed
-
-
-def _fence(job: Job, attempt: int) -> None:
-    if job.attempt != attempt or job.owner is None:
-        raise LeaseLost("Another attempt holds the job.", attempt=job.attempt)
-
-
-def _check_move(job: Job, to: State) -> None:
-    if job.is_playlist:
-        raise InvalidTransition("A playlist's state follows from its entries.", state=str(job.state))
-    if not can_move(job.state, to):
-        raise InvalidTransition(f"A job that is {job.state} cannot become {to}.", state=str(job.state))
-
-
-def _move_facts(job: Job, to: State) -> dict[str, Any]:
-    facts: dict[str, Any] = {"state": to}
-    if to not in RUNNING:
-        facts |= {"signal": None, "owner": None, "lease_until": None}
-    if to in FINISHED:
-        facts["finished_at"] = clock.wall()
-    elif job.state in FINISHED:
-        facts["finished_at"] = None
-    return facts
 
 
 def _store(connection: sqlite3.Connection, before: Job, after: Job) -> Job:
@@ -122,31 +80,16 @@ def claim(connection: sqlite3.Connection, job_id: str, wanted: Claim) -> Job:
     """Judge everything that a claim depends on, and take the job."""
     row = row_of(connection, job_id)
     job = read_job(row)
-    if job.state is not State.QUEUED or job.is_playlist:
-        raise ClaimRefused(f"The job is {job.state}.", state=str(job.state))
-    if row["ready_at"] is not None and row["ready_at"] > clock.now_micros():
-        raise ClaimRefused("The job is not due yet.", state=str(job.state))
-    if queries.queue_state(connection).paused:
-        raise ClaimRefused("The queue is paused.", state=str(job.state))
-    if any(cooldown.site == job.site for cooldown in queries.cooldowns(connection, clock.now_micros())):
-        raise ClaimRefused("The site cools down.", state=str(job.state))
     running = queries.running_by_site(connection)
-    if wanted.max_per_site is not None and running.get(job.site, 0) >= wanted.max_per_site:
-        raise ClaimRefused("The site is at its limit.", state=str(job.state))
-    if wanted.max_running is not None and sum(running.values()) >= wanted.max_running:
-        raise ClaimRefused("As many jobs run as may.", state=str(job.state))
-    now = clock.wall()
-    facts: Mapping[str, Any] = {
-        "state": State.EXTRACTING,
-        "signal": None,
-        "attempt": job.attempt + 1,
-        "owner": wanted.owner,
-        "lease_until": now + timedelta(seconds=wanted.lease_seconds),
-        "started_at": now,
-        "ready_at": None,
-        "updated_at": now,
-    }
-    claimed = job.model_copy(update=facts)
+    queue = rules.QueueNow(
+        now=clock.wall(),
+        due=row["ready_at"] is None or row["ready_at"] <= clock.now_micros(),
+        paused=queries.queue_state(connection).paused,
+        cooling=any(cooldown.site == job.site for cooldown in queries.cooldowns(connection, clock.now_micros())),
+        running_of_site=running.get(job.site, 0),
+        running=sum(running.values()),
+    )
+    claimed = rules.claimed(job, wanted, queue)
     save(connection, job, claimed, lease_until=_lease_end(wanted.lease_seconds))
     count_child(connection, job, claimed)
     return claimed
@@ -160,10 +103,8 @@ def renew(connection: sqlite3.Connection, job_id: str, attempt: int, lease_secon
     """Extend a lease that still holds."""
     row = row_of(connection, job_id)
     job = read_job(row)
-    _fence(job, attempt)
-    if row["lease_until"] is None or row["lease_until"] < clock.steady():
-        raise LeaseLost("The lease has run out.", attempt=job.attempt)
-    renewed = job.model_copy(update={"lease_until": clock.wall() + timedelta(seconds=lease_seconds)})
+    ended = row["lease_until"] is None or row["lease_until"] < clock.steady()
+    renewed = rules.renewed(job, attempt, clock.wall() + timedelta(seconds=lease_seconds), ended=ended)
     save(connection, job, renewed, lease_until=_lease_end(lease_seconds))
     return job.signal
 
@@ -171,18 +112,10 @@ def renew(connection: sqlite3.Connection, job_id: str, attempt: int, lease_secon
 def send_signal(connection: sqlite3.Connection, job_id: str, signal: Signal) -> Job:
     """Note a wish; a cancel stays a cancel."""
     job = load(connection, job_id)
-    signaled = _signaled(job, signal)
+    signaled = rules.signaled(job, signal, clock.wall())
     if signaled is not job:
         save(connection, job, signaled)
     return signaled
-
-
-def _signaled(job: Job, signal: Signal) -> Job:
-    if job.state not in RUNNING or job.is_playlist:
-        raise InvalidTransition(f"Nobody runs a job that is {job.state}.", state=str(job.state))
-    if job.signal in {Signal.CANCEL, signal}:
-        return job
-    return job.model_copy(update={"signal": signal, "updated_at": clock.wall()})
 
 
 def save_progress(connection: sqlite3.Connection, job_id: str, attempt: int, progress: Progress) -> None:
@@ -203,19 +136,18 @@ def promote_ready(connection: sqlite3.Connection, now: int) -> None:
 def release_expired(connection: sqlite3.Connection) -> list[Job]:
     """Take jobs from runners whose lease is out."""
     rows = rows_of(connection, "WHERE lease_until < ?", (clock.steady(),))
-    return [_release(connection, job) for job in read_jobs(rows)]
+    return [_release(connection, job, abandoned=True) for job in read_jobs(rows)]
 
 
 def release_owner(connection: sqlite3.Connection, owner_prefix: str) -> list[Job]:
     """Take jobs from owners that are gone."""
     rows = rows_of(connection, "WHERE lease_until IS NOT NULL")
     held = [job for job in read_jobs(rows) if (job.owner or "").startswith(owner_prefix)]
-    return [_release(connection, job) for job in held]
+    return [_release(connection, job, abandoned=False) for job in held]
 
 
-def _release(connection: sqlite3.Connection, job: Job) -> Job:
-    facts = {**_move_facts(job, obeyed(job.state, State.QUEUED, job.signal)), "updated_at": clock.wall()}
-    return _store(connection, job, job.model_copy(update=facts))
+def _release(connection: sqlite3.Connection, job: Job, *, abandoned: bool) -> Job:
+    return _store(connection, job, rules.released(job, clock.wall(), abandoned=abandoned))
 
 
 def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job:
@@ -224,10 +156,7 @@ def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job
     rows = rows_of(connection, "WHERE parent_id = ?", (job_id,))
     # A child that cannot be read is not removed unseen.
     family = [job, *(read_job(row) for row in rows)]
-    if any(member.lease_until is not None for member in family):
-        raise InvalidTransition("A runner still holds the job.", state=str(job.state))
-    if expired and any(member.state not in FINISHED for member in family):
-        raise InvalidTransition("The job, or an entry of it, is not finished.", state=str(job.state))
+    rules.must_be_removable(family, job.state, expired=expired)
     now = clock.wall()
     for member in family:
         connection.execute("DELETE FROM jobs WHERE id = ?", (member.id,))
@@ -238,9 +167,7 @@ def remove(connection: sqlite3.Connection, job_id: str, *, expired: bool) -> Job
 
 
 def _bury(connection: sqlite3.Connection, job: Job, now: datetime) -> None:
-    files = tuple(artifact.name for artifact in job.artifacts)
-    tombstone = Tombstone(id=job.id, state=job.state, files=files, expired_at=now)
-    values = (job.id, tombstone.model_dump_json(), clock.micros(now))
+    values = (job.id, rules.buried(job, now).model_dump_json(), clock.micros(now))
     connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
 
 
