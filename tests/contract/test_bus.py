@@ -45,11 +45,13 @@ async def test_a_cursor_that_is_too_old_or_foreign_is_told_so(bus: EventBus) -> 
     assert isinstance(first, Envelope)
     for number in range(1, KEPT + 10):
         await bus.publish(event(number))
+        await take(reader, 1)
     for cursor in (first.cursor, "nonsense", "other-1", f"{first.cursor}0000", ""):
         again = bus.subscribe(cursor)
         assert isinstance((await take(again, 1))[0], Reset), cursor
         await bus.publish(event(99))
         assert ids(await take(again, 1)) == ["99"]
+        await take(reader, 1)
 
 
 async def test_a_slow_reader_is_reset_and_delays_nobody(bus: EventBus) -> None:

@@ -395,3 +395,12 @@ async def test_a_cooldown_is_only_ever_prolonged(store: JobStore) -> None:
 async def test_work_folders_are_known_by_name(store: JobStore) -> None:
     await added(store, a_job(1, workdir="mdjob_1"), a_job(2))
     assert await store.workdirs() == {"mdjob_1": a_job(1).id}
+
+
+async def test_a_job_whose_runner_fell_silent_says_that_it_may_still_be_alive(store: JobStore) -> None:
+    await added(store, a_job())
+    await store.claim(a_job().id, Claim("test:1", 0.05))
+    await asyncio.sleep(0.1)
+    assert [job.abandoned for job in await store.release_expired()] == [True]
+    await store.claim(a_job().id, Claim("test:2", 30))
+    assert [job.abandoned for job in await store.release_owner("test:")] == [False]

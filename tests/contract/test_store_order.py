@@ -106,3 +106,14 @@ async def test_a_job_that_is_skipped_hides_nobody(store: JobStore) -> None:
     skip = {a_job(0).id, a_job(1).id}
     assert (await store.next_due((), skip) or a_job(99)).id == a_job(2).id
     assert await store.next_due({"example.org"}, {a_job(100).id}) is None
+
+
+async def test_what_is_due_is_so_by_the_clock_that_the_store_tells(store: JobStore) -> None:
+    now = await store.now()
+    await store.add(NewJobs([a_job(1, ready_at=now + timedelta(hours=1)), a_job(2, ready_at=now)]))
+    due = await store.next_due(())
+    assert due is not None
+    assert due.id == a_job(2).id
+    claimed = await store.claim(due.id, CLAIM)
+    assert claimed.started_at is not None
+    assert now <= claimed.started_at <= await store.now()
