@@ -17,10 +17,12 @@ from media_downloader.settings import Settings
 MAX_VALUE_CHARS = 2_000
 
 
-def configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings, role: str | None = None) -> None:
     """Send structlog's and every library's lines to standard error, and to rotated files when a folder is set.
 
     Raises ``ConfigurationError`` for a folder that cannot be written.
+
+    Each ``role`` ("worker-1") has a file of its own: lines are lost when several processes rotate one.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -41,7 +43,7 @@ def configure_logging(settings: Settings) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setFormatter(_formatter(settings, shared, colors=sys.stderr.isatty()))
     if settings.log_dir is not None:
-        handlers.append(_file_handler(settings, settings.log_dir))
+        handlers.append(_file_handler(settings, settings.log_dir, role))
         handlers[-1].setFormatter(_formatter(settings, shared, colors=False))
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -54,11 +56,12 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _file_handler(settings: Settings, folder: Path) -> logging.Handler:
+def _file_handler(settings: Settings, folder: Path, role: str | None) -> logging.Handler:
+    name = "media-downloader" if role is None else f"media-downloader-{role}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return logging.handlers.RotatingFileHandler(
-            folder / "media-downloader.log",
+            folder / f"{name}.log",
             maxBytes=settings.log_file_bytes,
             backupCount=settings.log_files,
             encoding="utf-8",

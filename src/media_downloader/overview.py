@@ -3,20 +3,19 @@
 import asyncio
 import platform
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from media_downloader import __version__
 from media_downloader.downloader import landlock
 from media_downloader.downloader.process import Zygote
-from media_downloader.errors import BackendError, MediaDownloaderError
-from media_downloader.jobs.model import utc_now
+from media_downloader.errors import BackendError, EngineUnavailable, MediaDownloaderError
 from media_downloader.jobs.state import RUNNING, State
 from media_downloader.library import Library
 from media_downloader.meters import Meters
-from media_downloader.ports import JobQuery, JobStore
+from media_downloader.ports import Engine, JobQuery, JobStore, WorkerInfo
 from media_downloader.settings import Settings
 from media_downloader.tools import Tools
 
@@ -42,6 +41,8 @@ class Health:
     versions: Mapping[str, str]
     #: What works here, and for what does not, why and how to get it.
     features: Mapping[str, Any]
+    #: Workers on this machine and others; none where downloads run in this server.
+    workers: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -55,6 +56,10 @@ class OverviewDeps:
     meters: Meters
     tools: Tools
     zygote: Zygote
+    engine: Engine
+    #: "local" or "celery", and why it is not the one that was hoped for.
+    mode: str = "local"
+    mode_problem: str | None = None
 
 
 class Overview:
@@ -67,6 +72,8 @@ class Overview:
         self._meters = deps.meters
         self._tools = deps.tools
         self._zygote = deps.zygote
+        self._engine = deps.engine
+        self._mode, self._mode_problem = deps.mode, deps.mode_problem
         self._live_streams = landlock.as_tool(unconfined_allowed=deps.settings.allow_unconfined_ffmpeg)
         self._versions = versions()
 
@@ -79,8 +86,13 @@ class Overview:
         elif facts.free_bytes < self._settings.min_free_bytes:
             problems.append(f"The disk is nearly full: {facts.free_bytes} bytes are free.")
         problems.extend(tool.problem for tool in self._tools.all() if tool.problem and tool.needed)
-        if self._zygote.problem is not None:
-            problems.append(self._zygote.problem)
+        problems.extend(problem for problem in (self._mode_problem, self._zygote.problem) if problem is not None)
+        workers, told = await self._workers()
+        problems.extend(told)
+        if self._library.outbox is not None and (
+            told_of_storage := await asyncio.to_thread(self._library.outbox.problem)
+        ):
+            problems.append(told_of_storage)
         counts: Mapping[State, int] = {}
         paused, reason, oldest = False, None, None
         try:
@@ -94,7 +106,7 @@ class Overview:
             problems.append("The queue is paused because the disk is full.")
         return Health(
             status="degraded" if problems else "ok",
-            mode="local",
+            mode=self._mode,
             downloads_directory=str(facts.directory),
             exists=facts.exists,
             writable=facts.writable,
@@ -106,8 +118,25 @@ class Overview:
             oldest_wait_seconds=oldest,
             versions=self._versions,
             features={tool.name: tool.as_dict() for tool in (*self._tools.all(), self._live_streams)},
+            workers=[asdict(worker) for worker in workers],
             problems=problems,
         )
+
+    async def _workers(self) -> tuple[Sequence[WorkerInfo], list[str]]:
+        """Return the workers, and what is wrong with them."""
+        if self._mode == "local":
+            return [], []
+        try:
+            workers = await self._engine.workers()
+        except EngineUnavailable as error:
+            return [], [error.detail]
+        problems = [f"Worker {one.id}: {problem}" for one in workers for problem in one.problems]
+        problems += [
+            f"Worker {one.id} is silent since {one.heard_at:%H:%M:%S} UTC." for one in workers if not one.alive
+        ]
+        if not any(one.alive for one in workers):
+            problems.append("No worker runs: nothing is downloaded. Start one with: media-downloader worker")
+        return workers, problems
 
     async def ready(self) -> list[str]:
         """Return why no request should be sent here now; empty when all is well."""
@@ -130,6 +159,7 @@ class Overview:
             "downloaded_bytes": self._meters.total_downloaded_bytes(),
             "free_bytes": facts.free_bytes,
             "total_bytes": facts.total_bytes,
+            "workers": [asdict(worker) for worker in (await self._workers())[0]],
             "cooldowns": [cooldown.model_dump(mode="json") for cooldown in await self._store.cooldowns()],
         }
 
@@ -145,7 +175,7 @@ class Overview:
         page = await self._store.find(JobQuery(states=(State.QUEUED,), sort="created_at", limit=1))
         if not page.jobs:
             return None
-        return max(0.0, (utc_now() - page.jobs[0].created_at).total_seconds())
+        return max(0.0, (await self._store.now() - page.jobs[0].created_at).total_seconds())
 
 
 def versions() -> dict[str, str]:

@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
 
-from media_downloader.errors import JobError, JobUnreadable, MediaDownloaderError
+from media_downloader.errors import ConfigurationError, JobError, JobUnreadable, MediaDownloaderError
 from media_downloader.job_log import JobLogs
-from media_downloader.jobs.model import DeletedEvent, Job, JobEvent, utc_now
+from media_downloader.jobs.model import DeletedEvent, Job, JobEvent
 from media_downloader.jobs.state import FINISHED, RUNNING, State, obeyed
 from media_downloader.library import Library
 from media_downloader.ports import EventBus, JobQuery, JobStore
 from media_downloader.settings import Settings
+from media_downloader.volume import check_volume
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +23,9 @@ log = structlog.get_logger(__name__)
 LEASE_LOOK_SECONDS = 5.0
 #: How long the names of an expired job's files are remembered.
 TOMBSTONE_DAYS = 30
-#: Jobs expired in one round; the rest comes with the next.
+#: Jobs that one cleanup lets expire; the regular one is repeated until there are fewer.
 EXPIRE_AT_ONCE = 500
-#: Entries of a playlist that are read at once.
+#: Jobs that are asked for at once.
 PAGE = 200
 
 
@@ -53,60 +53,64 @@ class Reaper:
         self._bus = bus
         self._library = library
         self._job_logs = job_logs
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def recover(self, *, store_is_new: bool) -> None:
+    async def recover(self, *, alone: bool) -> None:
         """Set right what the last run left, before anything runs: call once at start.
 
-        Jobs that were running go back to the queue, or to what their user had asked for. Work folders of unknown
-        jobs are turned into jobs again when the store is new (it was lost), else they are removed.
+        Who is ``alone`` with its store puts jobs that were running back in the queue, or to what their user had asked
+        for; in a cluster they may be running elsewhere, and their leases tell. Work folders of unknown jobs are turned
+        into jobs again when the store is new (it was lost), else they are removed.
         """
-        await self._tell(await self._store.release_owner(""))
-        if store_is_new:
-            await self._ensure_rebuilt()
+        if alone:
+            await self._tell(await self._store.release_owner(""))
+        await self._ensure_rebuilt()
         report = CleanupReport(dry_run=False)
         await self._sweep_work_folders(report)
         if report.work_folders:
             log.info("Removed work folders that belong to no job", count=len(report.work_folders), bytes=report.bytes)
 
     async def start(self) -> None:
-        """Begin to keep house."""
-        self._task = asyncio.create_task(self._loop())
+        """Begin to keep house; a cleanup that takes long keeps no lost job waiting."""
+        rounds = {self._look: LEASE_LOOK_SECONDS, self._keep_house: self._settings.cleanup_interval_seconds}
+        self._tasks = [asyncio.create_task(_repeat(work, seconds)) for work, seconds in rounds.items()]
 
     async def stop(self) -> None:
         """Stop keeping house."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def cleanup(self, *, dry_run: bool) -> CleanupReport:
         """Remove expired jobs, files past their retention and orphaned work folders; or say what would go."""
         report = CleanupReport(dry_run=dry_run)
         await self._expire_jobs(report)
-        if await asyncio.to_thread(self._library.is_present):
+        if await self._volume_is_there():
             await self._sweep_files(report)
             await self._sweep_work_folders(report)
-        else:
-            log.error("The downloads folder is gone or not mounted: nothing in it is touched")
+            if not dry_run and not self._store.is_new:
+                await self._sweep_logs()
         if not dry_run:
-            await self._sweep_logs()
-            await self._store.drop_tombstones_before(utc_now() - timedelta(days=TOMBSTONE_DAYS))
+            await self._store.drop_tombstones_before(await self._store.now() - timedelta(days=TOMBSTONE_DAYS))
         return report
 
-    async def _loop(self) -> None:
-        next_cleanup = time.monotonic() + self._settings.cleanup_interval_seconds
+    async def _look(self) -> None:
+        await self._tell(await self._store.release_expired())
+        await self._obey_flags()
+        await check_volume(self._store, self._library)
+        # A shared store can be lost while its members live on.
+        await self._ensure_rebuilt()
+
+    async def _keep_house(self) -> None:
+        expired = 0
         while True:
-            await asyncio.sleep(LEASE_LOOK_SECONDS)
-            try:
-                await self._tell(await self._store.release_expired())
-                if time.monotonic() >= next_cleanup:
-                    next_cleanup = time.monotonic() + self._settings.cleanup_interval_seconds
-                    report = await self.cleanup(dry_run=False)
-                    log.info("Kept house", expired_jobs=len(report.expired_jobs), files=len(report.files))
-            except MediaDownloaderError as error:
-                log.warning("Housekeeping was put off", error=error.code, detail=error.detail)
-            except Exception:
-                log.exception("Housekeeping failed")
+            report = CleanupReport(dry_run=False)
+            few = await self._expire_jobs(report) < EXPIRE_AT_ONCE
+            expired += len(report.expired_jobs)
+            if few:
+                break
+        report = await self.cleanup(dry_run=False)
+        log.info("Kept house", expired_jobs=expired + len(report.expired_jobs), files=len(report.files))
 
     async def _tell(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -117,6 +121,21 @@ class Reaper:
                 await asyncio.to_thread(self._library.remove_workdir, job.workdir)
             await self._bus.publish(JobEvent(job=job))
 
+    async def _obey_flags(self) -> None:
+        """Have wishes obeyed that were left in the store itself, and do what an action does beside."""
+        changed = await self._store.obey_flags()
+        for before, job in changed:
+            log.info("Job was asked for in the store itself", job_id=job.id, state=str(job.state))
+            if job.state is State.CANCELED and before.workdir is not None:
+                await asyncio.to_thread(self._library.remove_workdir, before.workdir)
+            elif job.state not in RUNNING:
+                await asyncio.to_thread(self._library.note_job, job)
+            await self._bus.publish(JobEvent(job=job))
+        told = {job.id for _, job in changed}
+        for parent_id in {job.parent_id for _, job in changed} - told - {None}:
+            with contextlib.suppress(JobError):
+                await self._bus.publish(JobEvent(job=await self._store.get(str(parent_id))))
+
     async def _ensure_rebuilt(self) -> bool:
         """Turn the ``job.json`` in each work folder into a job again, unless that has been done since the store began.
 
@@ -125,6 +144,8 @@ class Reaper:
         """
         if not self._store.is_new:
             return True
+        if not await self._volume_is_there():
+            return False
         try:
             found = await asyncio.to_thread(self._library.read_job_files)
             await asyncio.to_thread(self._library.set_aside_workdirs, [name for name, job in found.items() if not job])
@@ -137,10 +158,24 @@ class Reaper:
             log.warning("The store is new: rebuilt jobs from their work folders", count=len(jobs))
         return True
 
-    async def _expire_jobs(self, report: CleanupReport) -> None:
+    async def _volume_is_there(self) -> bool:
+        """Say whether the downloads folder may be looked into: on another one everything would be lost or an orphan."""
+        try:
+            await check_volume(self._store, self._library)
+        except ConfigurationError as error:
+            log.error("The downloads folder is another one: nothing in it is touched", detail=error.detail)
+            return False
+        if not await asyncio.to_thread(self._library.is_present):
+            log.error("The downloads folder is gone or not mounted: nothing in it is touched")
+            return False
+        return True
+
+    async def _expire_jobs(self, report: CleanupReport) -> int:
+        """Return how many left the list, a playlist counted as one."""
+        expired = 0
         if self._settings.job_ttl <= 0:
-            return
-        cutoff = utc_now() - timedelta(seconds=self._settings.job_ttl)
+            return expired
+        cutoff = await self._store.now() - timedelta(seconds=self._settings.job_ttl)
         for job in await self._store.finished_before(cutoff, EXPIRE_AT_ONCE):
             if job.state not in FINISHED:
                 continue
@@ -150,6 +185,8 @@ class Reaper:
                     await self._store.remove(job.id, expired=True)
                     await self._forget(family)
                 report.expired_jobs.extend(member.id for member in family)
+                expired += 1
+        return expired
 
     async def _children(self, parent: Job) -> list[Job]:
         """List a playlist's entries, which leave the store with it."""
@@ -173,16 +210,18 @@ class Reaper:
 
     async def _sweep_logs(self) -> None:
         """Remove logs of jobs that the store does not know: a crash came between the job's removal and its log's."""
-        for job_id in await asyncio.to_thread(self._job_logs.job_ids):
-            try:
-                await self._store.get(job_id)
-            except JobError:
-                await asyncio.to_thread(self._job_logs.remove, job_id)
+        logged = await asyncio.to_thread(self._job_logs.job_ids)
+        for start in range(0, len(logged), PAGE):
+            page = logged[start : start + PAGE]
+            known = await self._store.known(page)
+            for job_id in page:
+                if job_id not in known:
+                    await asyncio.to_thread(self._job_logs.remove, job_id)
 
     async def _sweep_files(self, report: CleanupReport) -> None:
         if self._settings.retention_days is None:
             return
-        cutoff = utc_now() - timedelta(days=self._settings.retention_days)
+        cutoff = await self._store.now() - timedelta(days=self._settings.retention_days)
         for old in await asyncio.to_thread(self._library.published_before, cutoff):
             report.files.extend(old.names)
             report.bytes += old.bytes
@@ -191,6 +230,8 @@ class Reaper:
 
     async def _sweep_work_folders(self, report: CleanupReport) -> None:
         if (report.dry_run and self._store.is_new) or not await self._ensure_rebuilt():
+            return
+        if not await self._volume_is_there():
             return
         known = set(await self._store.workdirs())
         for orphan in await asyncio.to_thread(self._library.orphaned_workdirs, known):
@@ -215,6 +256,18 @@ class Reaper:
         return job.state not in {State.DONE, State.CANCELED} and not job.is_playlist
 
 
+async def _repeat(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Work again and again; what fails once is done the next time."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except MediaDownloaderError as error:
+            log.warning("Housekeeping was put off", error=error.code, detail=error.detail)
+        except Exception:
+            log.exception("Housekeeping failed")
+
+
 def rebuilt(found: Mapping[str, Job | None]) -> list[Job]:
     """Return the jobs that work folders tell of, in the order of the queue; of two folders of one job the newer's.
 
@@ -233,6 +286,8 @@ def rebuilt(found: Mapping[str, Job | None]) -> list[Job]:
         attempt = job.attempt + (job.state in RUNNING)
         left: dict[str, object] = {"signal": None, "owner": None, "lease_until": None, "children": {}}
         newest[job.id] = job.model_copy(update={**left, "state": state, "attempt": attempt, "workdir": workdir})
+        if job.state in RUNNING:
+            newest[job.id] = newest[job.id].model_copy(update={"abandoned": True})
     orphaned = {"parent_id": None, "entry_index": None}
     jobs = [job if job.parent_id in newest else job.model_copy(update=orphaned) for job in newest.values()]
     return sorted(jobs, key=lambda job: (job.parent_id is not None, -job.priority, job.position))

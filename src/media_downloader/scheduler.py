@@ -8,8 +8,8 @@ from collections.abc import Collection
 import structlog
 
 from media_downloader.errors import EngineUnavailable, MediaDownloaderError
-from media_downloader.jobs.model import Job, JobEvent, QueueEvent, QueueState, utc_now
-from media_downloader.jobs.state import RUNNING, State
+from media_downloader.jobs.model import Job, JobEvent, QueueEvent, QueueState
+from media_downloader.jobs.state import RUNNING
 from media_downloader.jobs.waiting import QueueFacts
 from media_downloader.ports import Engine, Envelope, EventBus, JobStore, Reset
 from media_downloader.settings import Settings
@@ -23,6 +23,8 @@ LOOK_SECONDS = 1.0
 FACTS_SECONDS = 0.1
 #: How long a submitted job may take to be claimed before it is submitted again.
 CLAIM_SECONDS = 3.0
+#: How long the next job waits for that.
+CLAIM_LOOK_SECONDS = 0.2
 #: A queue that was paused by a full disk goes on when this much more than the floor is free.
 DISK_MARGIN = 1.1
 
@@ -39,7 +41,10 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._submitted: dict[str, float] = {}
+        #: Set whenever one of those has been claimed.
+        self._claimed = asyncio.Event()
         self._facts: tuple[float, QueueFacts] | None = None
+        self._asking_facts = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin to hand out jobs."""
@@ -58,18 +63,19 @@ class Scheduler:
 
     async def recent_facts(self) -> QueueFacts:
         """Return the same, at most a moment old: many events in a row ask the store once, not once each."""
-        if self._facts is None or time.monotonic() - self._facts[0] > FACTS_SECONDS:
-            # Their age counts from before they were asked for.
-            self._facts = (time.monotonic(), await self.facts())
-        return self._facts[1]
+        async with self._asking_facts:
+            if self._facts is None or time.monotonic() - self._facts[0] > FACTS_SECONDS:
+                # Their age counts from before they were asked for.
+                self._facts = (time.monotonic(), await self.facts())
+            return self._facts[1]
 
     async def facts(self) -> QueueFacts:
         """Return what decides over queued jobs now, for ``why_waiting``."""
         cooldowns = {cooldown.site: cooldown.until for cooldown in await self._store.cooldowns()}
         return QueueFacts(
-            now=utc_now(),
+            now=await self._store.now(),
             queue=await self._store.queue_state(),
-            free_slots=self._engine.free_slots(),
+            free_slots=await self._engine.free_slots(),
             max_per_site=self._settings.max_per_site,
             running_by_site=await self._store.running_by_site(),
             cooldown_until=cooldowns,
@@ -83,6 +89,7 @@ class Scheduler:
             if isinstance(news, Envelope) and isinstance(news.event, JobEvent) and news.event.job.state in RUNNING:
                 # Claimed: when it comes back to the queue, it is handed out again at once.
                 self._submitted.pop(news.event.job.id, None)
+                self._claimed.set()
 
     async def _loop(self) -> None:
         while True:
@@ -99,18 +106,22 @@ class Scheduler:
 
     async def _fill(self) -> None:
         """Submit jobs until the slots are taken or nothing more may run."""
-        if self._engine.free_slots() <= 0 or (await self._store.queue_state()).paused:
+        if not await self._engine.has_turn():
+            return
+        if await self._engine.free_slots() <= 0 or (await self._store.queue_state()).paused:
             return
         running = dict(await self._store.running_by_site())
-        while self._engine.free_slots() > 0:
+        while await self._engine.free_slots() > 0:
             job = await self._next(running)
             if job is None:
                 return
-            try:
-                await self._engine.submit(job.id)
-            except EngineUnavailable:
-                return
+            # Before it is handed over: the news of its claim may be here sooner than the answer.
             self._submitted[job.id] = time.monotonic()
+            try:
+                await self._engine.submit(job.id, job.attempt)
+            except EngineUnavailable:
+                self._submitted.pop(job.id, None)
+                return
             await self._until_claimed(job.id)
             running[job.site] = running.get(job.site, 0) + 1
 
@@ -120,14 +131,12 @@ class Scheduler:
         return await self._store.next_due(full, self._just_submitted())
 
     async def _until_claimed(self, job_id: str) -> None:
-        """Give the runner a moment to claim, so that the next look does not find the same job again."""
-        deadline = time.monotonic() + 0.2
-        while time.monotonic() < deadline:
-            await asyncio.sleep(0.002)
-            with contextlib.suppress(MediaDownloaderError):
-                if (await self._store.get(job_id)).state is not State.QUEUED:
-                    self._submitted.pop(job_id, None)
-                    break
+        """Give the runner a moment to claim, so that the next look finds the slot taken and the site's count right."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLAIM_LOOK_SECONDS):
+                while job_id in self._submitted:
+                    self._claimed.clear()
+                    await self._claimed.wait()
 
     def _just_submitted(self) -> Collection[str]:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "MEDIA_DOWNLOADER_"
@@ -33,11 +33,24 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     #: Port to listen on; 0 takes a free one.
     port: int = Field(default=8000, ge=0, le=65535)
-    #: "local" runs downloads in processes of this server; "auto" does so too until a Redis is configured.
-    mode: Literal["auto", "local"] = "auto"
-    #: A Redis for several machines; one machine needs none. Looked at by ``doctor`` only until engines use it.
-    redis_url: str | None = Field(
+    #: "local" runs downloads in processes of this server, "celery" on workers that share jobs through Redis; "auto"
+    #: takes "celery" when a Redis is configured and answers at the start.
+    mode: Literal["auto", "celery", "local"] = "auto"
+    #: Redis (6.2 or newer) or Valkey, where jobs live when many machines share them; one machine needs none.
+    redis_url: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("REDIS_URL", PREFIX + "REDIS_URL", "redis_url")
+    )
+    #: Broker of Celery's messages; unset takes Redis. RabbitMQ (amqp://) works too.
+    celery_broker_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("CELERY_BROKER_URL", PREFIX + "CELERY_BROKER_URL", "celery_broker_url"),
+    )
+    #: Downloads at once of one worker.
+    worker_concurrency: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        validation_alias=AliasChoices("CELERY_WORKER_CONCURRENCY", PREFIX + "WORKER_CONCURRENCY", "worker_concurrency"),
     )
 
     # --- who may ask ---
@@ -81,7 +94,8 @@ class Settings(BaseSettings):
     socket_timeout_seconds: float = Field(default=20.0, gt=0)
     #: How often a transient failure is retried before it is final.
     max_retries: int = Field(default=5, ge=0, le=100)
-    #: First delay of a retry; it doubles each time, with jitter.
+    #: First delay of a retry; it doubles each time, with jitter. Tries of a single request begin with a twentieth
+    #: of it.
     retry_delay_seconds: float = Field(default=5.0, ge=0)
     #: Longest delay of a retry, unless the server asked for more.
     retry_max_delay_seconds: float = Field(default=900.0, ge=0)
@@ -101,6 +115,26 @@ class Settings(BaseSettings):
     cleanup_interval_seconds: float = Field(default=3_600.0, gt=0)
     #: Free space below which downloads pause.
     min_free_bytes: int = Field(default=512 * 1024 * 1024, ge=0)
+
+    # --- object storage (the extra s3) ---
+    #: Bucket of an S3-compatible store, into which finished files are copied; unset copies nothing.
+    s3_bucket: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")
+    #: Folder in the bucket; everything of ours is below it.
+    s3_prefix: str | None = Field(default=None, pattern=r"^/?[\w-][\w.-]*(/[\w-][\w.-]*)*/?$")
+    #: Address of the store, as http(s)://host:port; unset takes Amazon's of the region.
+    s3_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/?#@\s]+/?$")
+    #: Region of the bucket; most stores of one's own take any.
+    s3_region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9-]+$")
+    #: Who copies.
+    s3_access_key_id: SecretStr | None = None
+    #: Its secret.
+    s3_secret_access_key: SecretStr | None = None
+    #: How a file is answered that is only there: "stream" passes it on, "redirect" sends the client to the store.
+    s3_serve: Literal["stream", "redirect"] = "stream"
+    #: Keep the file in the downloads folder when it is in the store.
+    s3_keep_local: bool = True
+    #: Seconds for which a redirect's link works.
+    s3_presign_seconds: int = Field(default=300, ge=1, le=604_800)
 
     # --- what is told ---
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -125,3 +159,13 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @property
+    def request_pause_seconds(self) -> float:
+        """The pause before the second try of a single request; the whole job's own retry comes after these."""
+        return self.retry_delay_seconds / 20
+
+    def broker_url(self) -> str:
+        """Return the address of Celery's broker; it may hold a password. "" when neither it nor Redis is set."""
+        chosen = self.celery_broker_url or self.redis_url
+        return chosen.get_secret_value() if chosen is not None else ""

@@ -1,15 +1,19 @@
 """What is on disk is an orphan only when it is proven that the store has nothing to learn from it."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from media_downloader import reaper as reaping
 from media_downloader.bus.memory import MemoryEventBus
-from media_downloader.errors import StoreUnavailable
+from media_downloader.errors import JobUnreadable, StoreUnavailable
 from media_downloader.job_log import JobLogs
 from media_downloader.jobs.model import DeletedEvent, Job, utc_now
 from media_downloader.jobs.options import JobOptions
@@ -49,7 +53,7 @@ class House:
         await self.store.open()
 
     async def recover(self) -> None:
-        await self.reaper.recover(store_is_new=self.store.is_new)
+        await self.reaper.recover(alone=True)
 
     async def jobs(self) -> dict[str, Job]:
         return {job.id: job for job in (await self.store.find(JobQuery(limit=500))).jobs}
@@ -284,6 +288,28 @@ async def test_an_expired_playlist_leaves_no_log_and_tells_of_every_entry(house:
     assert await house.jobs() == {}
 
 
+async def test_all_that_is_to_expire_leaves_in_one_round_however_much_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaping, "EXPIRE_AT_ONCE", 10)
+    house = House(tmp_path, job_ttl=1, cleanup_interval_seconds=0.01)
+    await house.store.open()
+    await house.bus.open()
+    old = {"state": State.DONE, "finished_at": utc_now() - timedelta(days=1)}
+    await house.store.rebuild([a_job(f"{number:032x}", **old) for number in range(45)])
+    with structlog.testing.capture_logs() as logs:
+        await house.reaper.start()
+        async with asyncio.timeout(20):
+            while not any(entry["event"] == "Kept house" for entry in logs):  # noqa: ASYNC110 - a line of a log
+                await asyncio.sleep(0.01)
+        await house.reaper.stop()
+    kept = next(entry for entry in logs if entry["event"] == "Kept house")
+    assert kept["expired_jobs"] == 45
+    assert await house.jobs() == {}
+    await house.bus.close()
+    await house.store.close()
+
+
 async def test_logs_of_jobs_that_are_not_known_go_with_a_cleanup_and_stay_in_a_dry_run(house: House) -> None:
     await house.store.rebuild([a_job(FIRST)])
     for job_id in (FIRST, SECOND):
@@ -291,6 +317,27 @@ async def test_logs_of_jobs_that_are_not_known_go_with_a_cleanup_and_stay_in_a_d
     (house.data / "job-logs" / f"{THIRD}.new").write_text("half a rotation")
     await house.reaper.cleanup(dry_run=True)
     assert house.logs.job_ids() == [FIRST, SECOND, THIRD]
+    await house.reaper.cleanup(dry_run=False)
+    assert house.logs.job_ids() == [FIRST]
+
+
+async def test_logs_of_a_lost_store_are_kept_until_it_is_rebuilt(house: House) -> None:
+    (house.library.downloads_dir / ".media-downloader" / "lost").write_text("in the way")
+    (house.library.work_dir / house.work_folder(a_job(FIRST)) / "job.json").unlink()
+    house.logs.append(SECOND, ["a line"])
+    await house.reaper.cleanup(dry_run=False)
+    assert house.store.is_new
+    assert house.logs.job_ids() == [SECOND]
+
+
+async def test_the_log_of_a_job_that_another_version_wrote_is_kept(house: House) -> None:
+    await house.store.rebuild([a_job(FIRST)])
+    house.logs.append(FIRST, ["a line"])
+    with contextlib.closing(sqlite3.connect(house.data / "jobs.db")) as other:
+        other.execute("UPDATE jobs SET document = json_set(document, '$.of_tomorrow', 1)")
+        other.commit()
+    with pytest.raises(JobUnreadable):
+        await house.store.get(FIRST)
     await house.reaper.cleanup(dry_run=False)
     assert house.logs.job_ids() == [FIRST]
 

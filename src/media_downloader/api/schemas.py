@@ -250,6 +250,20 @@ class CleanupBody(BaseModel):
     bytes: int
 
 
+class WorkerBody(BaseModel):
+    """A worker on this machine or another."""
+
+    id: str
+    host: str
+    slots: int
+    running: int
+    alive: bool
+    heard_at: Moment
+    versions: dict[str, str]
+    free_bytes: int
+    problems: list[str]
+
+
 class HealthBody(BaseModel):
     """How the server is."""
 
@@ -266,6 +280,7 @@ class HealthBody(BaseModel):
     oldest_wait_seconds: float | None
     versions: dict[str, str]
     features: dict[str, Any]
+    workers: list[WorkerBody]
     problems: list[str]
 
 
@@ -284,6 +299,7 @@ class StatsBody(BaseModel):
     downloaded_bytes: int
     free_bytes: int
     total_bytes: int
+    workers: list[WorkerBody]
     cooldowns: list[dict[str, Any]]
 
 

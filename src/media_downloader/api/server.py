@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from media_downloader.api.app import create_app
 from media_downloader.api.protocol import BoundedProtocol
-from media_downloader.bootstrap import bootstrap
+from media_downloader.bootstrap import bootstrap, choose_mode
 from media_downloader.errors import ConfigurationError
 from media_downloader.logs import configure_logging
 from media_downloader.settings import Settings
@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises ``MediaDownloaderError`` when it cannot start."""
     configure_logging(settings)
-    container = bootstrap(settings)
+    container = bootstrap(settings, asyncio.run(choose_mode(settings)))
     app = create_app(container)
     bound = _bind(settings.host, settings.port)
     host, port = bound.getsockname()[:2]

@@ -26,7 +26,7 @@ _WRITE_ERRORS = documented(errors.UnsupportedMediaType, errors.BodyTooLarge)
 @router.get("/health", operation_id="health", response_model=HealthBody, responses=documented())
 async def health(use: Use) -> Any:
     """Say how the server is: `ok`, or `degraded` with its problems. Always 200 while it can say so."""
-    return JSONResponse(asdict(await use.overview.health()))
+    return JSONResponse(HealthBody.model_validate(asdict(await use.overview.health())).model_dump(mode="json"))
 
 
 @router.get("/health/live", operation_id="live", response_model=LiveBody, responses=documented())
@@ -47,7 +47,7 @@ async def ready(use: Use) -> Any:
 @router.get("/stats", operation_id="stats", response_model=StatsBody, responses=documented())
 async def stats(use: Use) -> Any:
     """Count jobs by state, speed, room on the disk."""
-    return JSONResponse(await use.overview.stats())
+    return JSONResponse(StatsBody.model_validate(await use.overview.stats()).model_dump(mode="json"))
 
 
 @router.get(

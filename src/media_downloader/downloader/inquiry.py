@@ -77,6 +77,7 @@ class Inquiry:
             ffmpeg=self._ffmpeg,
             deno_dir=str(self._settings.data_dir / "deno"),
             socket_timeout_seconds=self._settings.socket_timeout_seconds,
+            request_pause_seconds=self._settings.request_pause_seconds,
             playlist_limit=min(options.playlist_limit or self._settings.playlist_limit, self._settings.playlist_limit),
         )
 

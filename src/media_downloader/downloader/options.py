@@ -1,6 +1,7 @@
 """From a job's options to yt-dlp's parameters: an allow-list, pure. What is not here cannot be set."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from media_downloader.downloader.protocol import Spec
@@ -99,7 +100,7 @@ def _base(spec: Spec) -> dict[str, Any]:
         "fragment_retries": RETRIES,
         "extractor_retries": 3,
         "file_access_retries": 3,
-        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), pause),
+        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), pause_of(spec)),
         "ffmpeg_location": spec.ffmpeg,
         "external_downloader_args": {"ffmpeg_i": ["-protocol_whitelist", FFMPEG_PROTOCOLS]},
         "hls_prefer_native": None,
@@ -116,9 +117,14 @@ def _base(spec: Spec) -> dict[str, Any]:
     }
 
 
-def pause(n: int) -> float:
+def pause(n: int, first_seconds: float = 0.25) -> float:
     """Wait a little longer before each further try of one request, in seconds; ``n`` is yt-dlp's name for it."""
-    return float(min(0.25 * 2**n, 4.0))
+    return float(first_seconds * min(2**n, 16))
+
+
+def pause_of(spec: Spec) -> Callable[..., float]:
+    """Return the same with the job's own first pause."""
+    return partial(pause, first_seconds=spec.request_pause_seconds)
 
 
 def _subtitles(options: JobOptions) -> dict[str, Any]:

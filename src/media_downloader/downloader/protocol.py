@@ -52,6 +52,8 @@ class Spec(Message):
     #: Folder for deno's cache.
     deno_dir: str = ""
     socket_timeout_seconds: float = 20.0
+    #: Before the second try of a request; it doubles up to 16 times as much.
+    request_pause_seconds: float = 0.25
     playlist_limit: int = 1_000
     max_size_bytes: int | None = None
 

@@ -1,11 +1,12 @@
 """Runs jobs in this server: each slot is a task that supervises one download process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from media_downloader.errors import EngineUnavailable
+from media_downloader.ports import WorkerInfo
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +39,24 @@ class LocalEngine:
             if late:
                 log.warning("Jobs were not put back in time; the next start does it", count=len(late))
 
-    def free_slots(self) -> int:
+    async def workers(self) -> Sequence[WorkerInfo]:
+        """Return none: jobs run here."""
+        return []
+
+    async def has_turn(self) -> bool:
+        """Say yes: nobody else has these slots."""
+        return True
+
+    async def free_slots(self) -> int:
         """Return how many more jobs may be submitted now."""
         return self._slots - len(self._tasks) if self._run is not None else 0
 
-    async def submit(self, job_id: str) -> None:
+    async def submit(self, job_id: str, attempts: int = 0) -> None:
         """Run the job in a slot. One that runs here already is run again when it has ended, in the same slot."""
         if job_id in self._tasks:
             self._again.add(job_id)
             return
-        if self._run is None or self.free_slots() <= 0:
+        if self._run is None or await self.free_slots() <= 0:
             raise EngineUnavailable("All slots are taken or the server is stopping.")
         self._start(self._run, job_id)
 

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -21,6 +23,8 @@ from media_downloader.runner.ending import Ending
 
 if TYPE_CHECKING:
     from media_downloader.runner.runner import RunnerDeps
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -38,21 +42,18 @@ class Attempt:
     def __init__(self, deps: "RunnerDeps", job: Job) -> None:
         self._deps = deps
         self.job = job
-        self._began = time.monotonic()
+        self._renewed_at = time.monotonic()
         self._notes: deque[str] = deque(maxlen=500)
         self._finish_by: float | None = None
         self._workdir: Path | None = None
         self._preparing: asyncio.Future[Path] | None = None
         self._process: DownloadProcess | None = None
         self._extract_anew = False
+        self._abandoned = False
         #: What this attempt itself has fetched, as its process last said.
         self.progress = Progress()
         #: Set once the result is being published: from there on the job is done, whatever is asked.
         self.publishing = False
-
-    def age_seconds(self) -> float:
-        """Return how long this attempt has run."""
-        return time.monotonic() - self._began
 
     def fenced(self, change: Change) -> Change:
         """Return the change bound to this attempt's token."""
@@ -60,9 +61,40 @@ class Attempt:
 
     async def save(self, change: Change) -> Job:
         """Write a change under this attempt's token and tell everybody."""
-        self.job = await self._deps.store.change(self.job.id, self.fenced(change))
+        self.job = await self.patiently(lambda: self._deps.store.change(self.job.id, self.fenced(change)))
         await self._deps.bus.publish(JobEvent(job=self.job))
         return self.job
+
+    async def write_last(self, change: Change) -> Job:
+        """Write what ends this attempt, and return the job after it."""
+        try:
+            return await self.patiently(lambda: self._deps.store.change(self.job.id, self.fenced(change)))
+        except LeaseLost:
+            # Written already, when only the answer was lost: then nobody has claimed the job since under this number.
+            job = await self._deps.store.get(self.job.id)
+            if (job.attempt, job.owner, job.state) != (self.job.attempt, None, change.to):
+                raise
+            return job
+
+    async def now(self) -> datetime:
+        """Return the store's clock: it judges when a retry is due, and this machine's may be another."""
+        return await self.patiently(self._deps.store.now)
+
+    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what the store answers; while it is away, ask again for as long as the lease surely holds.
+
+        Nobody else may claim the job before that, and a download is not to end for an outage that does.
+        """
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                if not self._surely_holds():
+                    raise
+            await asyncio.sleep(SIGNAL_POLL_SECONDS)
+
+    def _surely_holds(self) -> bool:
+        return time.monotonic() - self._renewed_at <= self._deps.settings.lease_seconds * 2 / 3
 
     async def run(self) -> Ending:
         """Run until the process has had its last word, or a wish or a loss ends it. The process is dead afterwards."""
@@ -116,6 +148,8 @@ class Attempt:
             return
         if job.workdir is None:
             await asyncio.to_thread(library.remove_workdir, self._workdir.name)
+            if self._abandoned:
+                await asyncio.to_thread(library.remove_workdirs_of, job.id)
         else:
             await asyncio.to_thread(library.write_job_file, self._workdir, job)
 
@@ -136,12 +170,15 @@ class Attempt:
     async def _prepare_workdir(self) -> Path:
         """Take the job's folder over under a new name, so that a zombie's path is gone, or make one."""
         library = self._deps.library
+        self._abandoned = self.job.abandoned or self.job.id in self._deps.undead
         workdir = await asyncio.to_thread(
-            library.prepare_workdir, self.job.id, self.job.workdir, proven_dead=self.job.id not in self._deps.undead
+            library.prepare_workdir, self.job.id, self.job.workdir, proven_dead=not self._abandoned
         )
         self._workdir = workdir
         self._extract_anew = self.job.extract_anew
-        await self.save(Change(facts={"workdir": workdir.name, "failure": None, "extract_anew": False}))
+        await self.save(
+            Change(facts={"workdir": workdir.name, "failure": None, "extract_anew": False, "abandoned": False})
+        )
         await asyncio.to_thread(library.write_job_file, workdir, self.job)
         return workdir
 
@@ -158,9 +195,11 @@ class Attempt:
             policy=self._deps.policy.to_dict(),
             unconfined_ffmpeg=settings.allow_unconfined_ffmpeg,
             ffmpeg=self._deps.ffmpeg,
-            distrust_tail=self._deps.distrust_tail and self.job.id not in self._deps.trusted,
+            # A process that wakes up again may be writing while its folder is copied.
+            distrust_tail=self._abandoned or (self._deps.distrust_tail and self.job.id not in self._deps.trusted),
             deno_dir=str(settings.data_dir / "deno"),
             socket_timeout_seconds=settings.socket_timeout_seconds,
+            request_pause_seconds=settings.request_pause_seconds,
             playlist_limit=min(options.playlist_limit or settings.playlist_limit, settings.playlist_limit),
             fresh_info=self._extract_anew,
             max_size_bytes=min(limits, default=None),
@@ -187,18 +226,19 @@ class Attempt:
     async def _watch(self) -> Ending:
         """Renew the lease, look for wishes and for room on the disk; return when one of them ends the attempt."""
         lease_seconds = self._deps.settings.lease_seconds
-        renewed_at = time.monotonic()
         while True:
             await asyncio.sleep(SIGNAL_POLL_SECONDS)
             try:
-                if time.monotonic() - renewed_at > lease_seconds / 6:
+                asked_at = time.monotonic()
+                if asked_at - self._renewed_at > lease_seconds / 6:
                     signal = await self._deps.store.renew(self.job.id, self.job.attempt, lease_seconds)
-                    renewed_at = time.monotonic()
+                    # The lease runs from some moment after that.
+                    self._renewed_at = asked_at
                 else:
                     signal = await self._pending_signal()
             except StoreUnavailable:
-                # Work on for a while: the store may come back. Nobody else may claim before the lease is out.
-                if time.monotonic() - renewed_at > lease_seconds * 2 / 3:
+                # Work on for a while: the store may come back.
+                if not self._surely_holds():
                     raise
                 continue
             await self.flush_notes()

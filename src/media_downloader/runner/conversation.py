@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,6 @@ from media_downloader.jobs.model import (
     Progress,
     ProgressEvent,
     child_id,
-    utc_now,
 )
 from media_downloader.jobs.state import State
 from media_downloader.netguard import check_url, redact_url, site_of
@@ -137,7 +137,6 @@ class Conversation:
     async def _progressed(self, progress: Progress) -> None:
         deps, job = self._deps, self._attempt.job
         self._attempt.progress = progress
-        deps.meters.progressed(job.id, progress)
         if self._planned is not None and self._planned.total_bytes is not None:
             left = self._planned.total_bytes - progress.downloaded_bytes
             deps.space.update(job.id, left + self._planned.scratch_bytes)
@@ -164,7 +163,8 @@ class Conversation:
         process.kill()
 
     async def _add_children(self, entries: tuple[Entry, ...]) -> None:
-        children = [child for entry in entries if (child := self._child(entry)) is not None]
+        now = await self._deps.store.now()
+        children = [child for entry in entries if (child := self._child(entry, now)) is not None]
         if not children:
             return
         added = await self._deps.store.add(NewJobs(children))
@@ -172,14 +172,13 @@ class Conversation:
         for child in added.jobs:
             await self._deps.bus.publish(JobEvent(job=child))
 
-    def _child(self, entry: Entry) -> Job | None:
+    def _child(self, entry: Entry, now: datetime) -> Job | None:
         parent = self._attempt.job
         try:
             url = check_url(entry.url, self._deps.policy)
         except MediaDownloaderError as error:
             self._attempt.note(f"Entry {entry.index} was left out: {error.detail}")
             return None
-        now = utc_now()
         site = site_of(url)
         # A list that has changed since it was listed first has its entries elsewhere: who they are tells them apart.
         identity = url if entry.id is None else f"{site} {entry.id}"
@@ -216,7 +215,8 @@ class Conversation:
         self._attempt.publishing = True
         if self._attempt.job.state is not State.PROCESSING:
             await self._attempt.save(Change(State.PROCESSING))
-        newest = (await self._deps.store.get(self._attempt.job.id)).progress
+        job_id = self._attempt.job.id
+        newest = (await self._attempt.patiently(lambda: self._deps.store.get(job_id))).progress
         await self._tell(newest.model_copy(update={"phase": Phase.PUBLISH}))
         artifacts = await asyncio.to_thread(publish, self._deps.library, self._workdir, self._attempt.job, finished)
         total = sum(artifact.size_bytes for artifact in artifacts)

@@ -3,20 +3,30 @@
 import asyncio
 import contextlib
 import errno
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import structlog
 
 from media_downloader.downloader.problems import failed
 from media_downloader.downloader.process import Zygote
 from media_downloader.downloader.protocol import Failed
-from media_downloader.errors import BackendError, DiskFull, JobError, LeaseLost, LibraryError, MediaDownloaderError
+from media_downloader.errors import (
+    BackendError,
+    DiskFull,
+    JobError,
+    JobExpired,
+    JobNotFound,
+    LeaseLost,
+    LibraryError,
+    MediaDownloaderError,
+)
 from media_downloader.job_log import JobLogs
-from media_downloader.jobs.model import FailureKind, Job, JobEvent, QueueEvent, QueueState, utc_now
+from media_downloader.jobs.model import FailureKind, Job, JobEvent, QueueEvent, QueueState
 from media_downloader.jobs.state import State
 from media_downloader.library import Library
-from media_downloader.meters import Meters
 from media_downloader.netguard import Policy
 from media_downloader.ports import Change, Claim, EventBus, JobStore
 from media_downloader.runner.attempt import Attempt
@@ -40,7 +50,6 @@ class RunnerDeps:
     zygote: Zygote
     policy: Policy
     space: SpaceLedger
-    meters: Meters
     job_logs: JobLogs
     #: Says who claims: unique to this run of the program.
     owner: str
@@ -68,6 +77,9 @@ class Runner:
         """
         try:
             job = await self._claim(job_id)
+        except (JobNotFound, JobExpired) as error:
+            log.warning("A job that nobody knows was not run", job_id=job_id, error=error.code)
+            return
         except JobError:
             return
         except MediaDownloaderError as error:
@@ -86,7 +98,6 @@ class Runner:
         finally:
             self._deps.trusted.add(job.id)
             self._deps.space.release(job.id)
-            self._deps.meters.stopped(job.id)
 
     async def _claim(self, job_id: str) -> Job:
         settings = self._deps.settings
@@ -95,7 +106,15 @@ class Runner:
             lease_seconds=settings.lease_seconds,
             max_per_site=settings.max_per_site,
         )
-        job = await self._deps.store.claim(job_id, claim)
+        claiming = asyncio.create_task(self._deps.store.claim(job_id, claim))
+        try:
+            job = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # The store may be giving the job to us at this very moment.
+            await asyncio.wait({claiming})
+            if claiming.exception() is None:
+                await self._give_back(Attempt(self._deps, claiming.result()))
+            raise
         await self._publish(job)
         return job
 
@@ -103,7 +122,7 @@ class Runner:
         attempt = Attempt(self._deps, job)
         try:
             ending = await attempt.run()
-            await self._write_verdict(attempt, ending)
+            await _to_its_end(self._write_verdict(attempt, ending))
         except asyncio.CancelledError:
             # The server stops: the process is dead, the bytes stay, the job goes back to its place.
             await asyncio.shield(self._give_back(attempt))
@@ -113,15 +132,15 @@ class Runner:
         except (LibraryError, OSError) as error:
             if getattr(error, "errno", None) == errno.ENODEV:
                 why = "The downloads folder is gone, or not mounted."
-                await self._apply(attempt, judge_not_started(attempt.job, why, utc_now()))
+                await self._apply(attempt, judge_not_started(attempt.job, why, await attempt.now()))
                 return
             refused = _of_the_disk(error)
             log.warning("Attempt failed on the disk", job_id=job.id, message=refused.message)
-            await self._apply(attempt, self._judge(attempt, refused))
+            await self._apply(attempt, await self._judge(attempt, refused))
         except Exception as error:
             log.exception("Attempt failed inside the runner", job_id=job.id)
-            crash = judge_crash(attempt.job, [f"{type(error).__name__}: {error}"], utc_now(), self._retry_policy())
-            await self._apply(attempt, crash)
+            told = [f"{type(error).__name__}: {error}"]
+            await self._apply(attempt, judge_crash(attempt.job, told, await attempt.now(), self._retry_policy()))
 
     async def _give_back(self, attempt: Attempt) -> None:
         with contextlib.suppress(MediaDownloaderError):
@@ -134,33 +153,28 @@ class Runner:
         job = attempt.job
         if ending.crashed:
             lines = list(ending.last_lines)
-            await self._apply(attempt, judge_crash(job, lines, utc_now(), self._retry_policy()))
+            await self._apply(attempt, judge_crash(job, lines, await attempt.now(), self._retry_policy()))
         elif ending.failed is not None:
-            await self._apply(attempt, self._judge(attempt, ending.failed))
+            await self._apply(attempt, await self._judge(attempt, ending.failed))
         elif ending.not_started is not None:
-            await self._apply(attempt, judge_not_started(job, ending.not_started, utc_now()))
+            await self._apply(attempt, judge_not_started(job, ending.not_started, await attempt.now()))
         elif ending.change is not None:
-            changed = await self._deps.store.change(job.id, attempt.fenced(ending.change))
+            changed = await attempt.write_last(ending.change)
             await self._publish(changed)
             await attempt.settle(changed)
             if changed.state is State.DONE:
                 self._deps.strikes.clear(job.site)
-                self._deps.meters.job_seconds.observe(attempt.age_seconds())
-                self._deps.meters.finished_jobs.labels(State.DONE.value).inc()
             log.info("Job ended its attempt", job_id=job.id, state=str(changed.state))
 
     async def _apply(self, attempt: Attempt, verdict: Verdict) -> None:
         deps = self._deps
-        deps.meters.failures.labels(verdict.failure.kind.value).inc()
         if verdict.pauses_queue and deps.space.is_low():
             await self.pause_for_disk()
         if verdict.cooldown is not None:
             site, until = verdict.cooldown.site, verdict.cooldown.until
-            deps.strikes.note(site, deps.strikes.number(site, utc_now()), until)
+            deps.strikes.note(site, deps.strikes.number(site, await attempt.now()), until)
             await deps.store.set_cooldown(verdict.cooldown)
-        job = await deps.store.change(attempt.job.id, verdict.change)
-        if job.state is State.ERROR:
-            deps.meters.finished_jobs.labels(State.ERROR.value).inc()
+        job = await attempt.write_last(verdict.change)
         attempt.note(f"{verdict.failure.kind}: {verdict.failure.message}")
         await self._publish(job)
         await attempt.settle(job)
@@ -173,8 +187,8 @@ class Runner:
             retry_at=str(verdict.failure.retry_at) if verdict.failure.retry_at else None,
         )
 
-    def _judge(self, attempt: Attempt, refused: Failed) -> Verdict:
-        now = utc_now()
+    async def _judge(self, attempt: Attempt, refused: Failed) -> Verdict:
+        now = await attempt.now()
         job = attempt.job.model_copy(update={"progress": attempt.progress})
         return judge_failure(job, refused, now, self._retry_policy(), self._deps.strikes.number(job.site, now))
 
@@ -182,7 +196,7 @@ class Runner:
         """Let nothing more start until there is room; says so once."""
         deps = self._deps
         found = await deps.store.queue_state()
-        state = QueueState(paused=True, reason="disk", since=utc_now())
+        state = QueueState(paused=True, reason="disk", since=await deps.store.now())
         # Nor when it changes at this moment: a user's pause is not to end by itself, and a full disk is met again.
         if found.paused or not await deps.store.set_queue_state(state, expected=found):
             return
@@ -197,6 +211,16 @@ class Runner:
         if job.parent_id is not None:
             with contextlib.suppress(JobError):
                 await self._deps.bus.publish(JobEvent(job=await self._deps.store.get(job.parent_id)))
+
+
+async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
+    """Do all of a step that must not be left in the middle; who is canceled meanwhile is so afterwards."""
+    doing = asyncio.create_task(step)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.gather(doing, return_exceptions=True)
+        raise
 
 
 def _of_the_disk(error: LibraryError | OSError) -> Failed:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from media_downloader.errors import JobError, JobExpired, JobUnreadable, MediaDownloaderError
-from media_downloader.jobs.model import Job, JobEvent, utc_now
+from media_downloader.jobs.model import Job, JobEvent
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import State
 from media_downloader.netguard import check_url, resolve_and_check, site_of
@@ -41,7 +42,7 @@ class Adding:
         urls = [entry for entry in judged if isinstance(entry, str)]
         if not urls:
             return AddOutcome([], rejected)
-        new = await asyncio.to_thread(_new_jobs, urls, request, _note(judged))
+        new = await asyncio.to_thread(_new_jobs, urls, request, _note(judged), await self._deps.store.now())
         added = await self._deps.store.add(new)
         if added.replayed:
             return await self._replayed(request, added)
@@ -120,13 +121,12 @@ def _note(judged: Sequence[str | Rejected]) -> str:
     return json.dumps({number: {"error": entry.code, "detail": entry.detail} for number, entry in rejected})
 
 
-def _new_jobs(urls: Sequence[str], request: AddRequest, note: str) -> NewJobs:
-    jobs = [_new_job(url, request) for url in urls]
+def _new_jobs(urls: Sequence[str], request: AddRequest, note: str, now: datetime) -> NewJobs:
+    jobs = [_new_job(url, request, now) for url in urls]
     return NewJobs(jobs, request.idempotency_key, request.request_digest, note)
 
 
-def _new_job(url: str, request: AddRequest) -> Job:
-    now = utc_now()
+def _new_job(url: str, request: AddRequest, now: datetime) -> Job:
     return Job(
         id=uuid4().hex,
         url=url,

@@ -7,7 +7,7 @@ from typing import Any
 
 from media_downloader.errors import InvalidTransition
 from media_downloader.families import pages_of_children
-from media_downloader.jobs.model import Artifact, DeletedEvent, Job, QueueEvent, QueueState, utc_now
+from media_downloader.jobs.model import Artifact, DeletedEvent, Job, QueueEvent, QueueState
 from media_downloader.jobs.options import JobOptions
 from media_downloader.jobs.state import FINISHED, RUNNING, Action, State
 from media_downloader.library import OpenFile
@@ -151,7 +151,7 @@ class JobService:
 
     async def pause_queue(self) -> QueueState:
         """Start no more jobs until the queue is resumed; what runs goes on. Kept across restarts."""
-        return await self._set_queue(QueueState(paused=True, reason="user", since=utc_now()))
+        return await self._set_queue(QueueState(paused=True, reason="user", since=await self._store.now()))
 
     async def resume_queue(self) -> QueueState:
         """Let jobs start again."""

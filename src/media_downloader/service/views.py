@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from media_downloader.families import actions_on_children
-from media_downloader.jobs.model import Job
+from media_downloader.jobs.model import Artifact, Job
 from media_downloader.jobs.state import Action, State, allowed_actions
 from media_downloader.jobs.waiting import QueueFacts, why_waiting
 from media_downloader.service.model import JobView, ServiceDeps
@@ -40,8 +40,14 @@ class Views:
         return await asyncio.to_thread(self._without_file, done) if done else set()
 
     def _without_file(self, done: Sequence[Job]) -> set[str]:
-        exists = self._deps.library.exists
-        return {job.id for job in done if not all(exists(artifact.name, job.id) for artifact in job.artifacts)}
+        library = self._deps.library
+
+        def exists(artifact: Artifact, job_id: str) -> bool:
+            # A copy counts as long as there is a bucket to serve it from.
+            copied = artifact.object_key is not None and library.outbox is not None
+            return copied or library.exists(artifact.name, job_id)
+
+        return {job.id for job in done if not all(exists(artifact, job.id) for artifact in job.artifacts)}
 
 
 def _view(job: Job, facts: QueueFacts, *, file_is_gone: bool) -> JobView:

@@ -9,6 +9,7 @@ from yt_dlp import YoutubeDL
 from media_downloader.downloader import options
 from media_downloader.downloader.protocol import Spec, Task
 from media_downloader.jobs.options import JobOptions, Preset
+from media_downloader.settings import Settings
 
 #: Parameters of yt-dlp that run commands, read or write elsewhere, or load code: set by us to nothing, or never set.
 DANGEROUS = {
@@ -86,3 +87,6 @@ def test_everything_that_makes_a_kill_harmless_is_set() -> None:
 def test_yt_dlp_pauses_between_tries_as_it_calls_the_function() -> None:
     pause = options.parameters(a_spec())["retry_sleep_functions"]["http"]
     assert [pause(n=count) for count in (0, 1, 2, 10)] == [0.25, 0.5, 1.0, 4.0]
+    soon = options.parameters(Spec(task=Task.DOWNLOAD, request_pause_seconds=0.01))["retry_sleep_functions"]["fragment"]
+    assert [soon(n=count) for count in (0, 1, 4, 10)] == [0.01, 0.02, 0.16, 0.16]
+    assert Settings().request_pause_seconds == Spec(task=Task.DOWNLOAD).request_pause_seconds

@@ -36,9 +36,7 @@ async def runner(container: Container, tmp_path: Path) -> AsyncIterator[Runner]:
     zygote = ScriptedZygote(tmp_path / "zygote", "tests.scripted_child")
     zygote.start()
     c = container
-    deps = RunnerDeps(
-        c.settings, c.store, c.bus, c.library, zygote, c.policy, c.space, c.meters, c.job_logs, owner="test:"
-    )
+    deps = RunnerDeps(c.settings, c.store, c.bus, c.library, zygote, c.policy, c.space, c.job_logs, owner="test:")
     yield Runner(deps)
     await zygote.stop()
 

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from media_downloader.bootstrap import Container, bootstrap
+from media_downloader.bus.memory import MemoryEventBus
 from media_downloader.downloader.protocol import Finished, MadeFile, Message, StateChanged, encode
-from media_downloader.jobs.model import Job, utc_now
+from media_downloader.jobs.model import Event, Job, JobEvent, utc_now
 from media_downloader.jobs.state import Action, Signal, State
-from media_downloader.ports import NewJobs
+from media_downloader.ports import Claim, NewJobs
+from media_downloader.runner import Runner
 from media_downloader.settings import Settings
+from media_downloader.stores.sqlite import SqliteJobStore
 from tests.scripted_zygote import ScriptedZygote
 
 
@@ -127,3 +130,54 @@ async def test_a_state_that_goes_back_and_forth_is_followed(container: Container
     ended = await until(container, job_id, [State.QUEUED, State.ERROR])
     # It ended without a last word, so it crashed.
     assert ended.crashes <= 1
+
+
+class HoldingBus(MemoryEventBus):
+    """Takes a moment to tell that a job is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.telling = asyncio.Event()
+
+    async def publish(self, event: Event) -> None:
+        if isinstance(event, JobEvent) and event.job.state is State.DONE:
+            self.telling.set()
+            await asyncio.sleep(0.1)
+        await super().publish(event)
+
+
+async def test_a_stop_right_after_the_verdict_leaves_no_folder(container: Container) -> None:
+    bus = HoldingBus()
+    container.bus = bus
+    await container.start()
+    made = MadeFile(path="work/media.bin", size_bytes=4, type="application/octet-stream")
+    job_id = await add(container, "make media.bin 64617461 " + saying(Finished(files=(made,), name="made"))[4:])
+    container.scheduler.wake()
+    await bus.telling.wait()
+    assert (await container.store.get(job_id)).state is State.DONE
+    await container.stop()
+    assert list(container.library.downloads_dir.glob("mdjob_*")) == []
+
+
+async def test_a_stop_in_the_middle_of_a_claim_gives_the_job_back(container: Container, tmp_path: Path) -> None:
+    class LateStore(SqliteJobStore):
+        """Takes a moment to answer that a claim was granted."""
+
+        claimed = asyncio.Event()
+
+        async def claim(self, job_id: str, claim: Claim) -> Job:
+            job = await super().claim(job_id, claim)
+            self.claimed.set()
+            await asyncio.sleep(0.1)
+            return job
+
+    container.settings.data_dir.mkdir()
+    container.store = store = LateStore(tmp_path / "late.db")
+    await store.open()
+    await add(container, "wait")
+    running = asyncio.create_task(Runner(container._runner_deps(False)).run("a" * 32))
+    await store.claimed.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    assert (await store.get("a" * 32)).state is State.QUEUED

@@ -1,12 +1,16 @@
-"""Settings to a running container; the only module that picks implementations."""
+"""A server's container: everything that the API and the CLI stand on."""
 
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
 
+from media_downloader.bootstrap.cluster import Backends, celery_engine, shared_backends
+from media_downloader.bootstrap.mode import Choice
+from media_downloader.bootstrap.objects import storage_of, uploader_of, with_outbox
 from media_downloader.bus.memory import MemoryEventBus
 from media_downloader.downloader.inquiry import Inquiry
 from media_downloader.downloader.process import Zygote
@@ -27,8 +31,15 @@ from media_downloader.settings import Settings
 from media_downloader.space import SpaceLedger
 from media_downloader.stores.sqlite import SqliteJobStore
 from media_downloader.tools import Tools
+from media_downloader.volume import open_volume
+
+if TYPE_CHECKING:
+    from media_downloader.objects import ObjectStorage
+    from media_downloader.uploader import Uploader
 
 log = structlog.get_logger(__name__)
+
+LOCAL = Choice(celery=False)
 
 DATABASE_NAME = "media-downloader.db"
 
@@ -53,8 +64,15 @@ class Container:
     space: SpaceLedger
     inquiry: Inquiry
     job_logs: JobLogs
-    power: PowerRecord
+    choice: Choice
+    #: None in a cluster, whose jobs outlive this machine's power.
+    power: PowerRecord | None
+    #: Where files are that are no longer here; None without a bucket.
+    storage: "ObjectStorage | None" = None
+    #: None without a bucket, and in a cluster, whose workers copy.
+    uploader: "Uploader | None" = None
     started: bool = False
+    _counting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything, lowest first; what an earlier run left is set right before anything runs.
@@ -77,22 +95,33 @@ class Container:
                 "Set MEDIA_DOWNLOADER_DATA_DIR to a folder that can."
             ) from None
         await self.store.open()
+        await open_volume(self.store, self.library)
         await self.bus.open()
-        distrust_tail = self.power.begin()
+        self._counting = asyncio.create_task(self.meters.count(self.bus))
+        distrust_tail = self.power.begin() if self.power is not None else False
         self.zygote.start()
-        await self.reaper.recover(store_is_new=getattr(self.store, "is_new", False))
+        await self.reaper.recover(alone=not self.choice.celery)
         await self.engine.start(Runner(self._runner_deps(distrust_tail)).run)
         await self.reaper.start()
+        if self.uploader is not None:
+            await self.uploader.start()
 
     async def stop(self) -> None:
         """Stop everything, highest first; running jobs go back to the queue with their bytes."""
         await self.scheduler.stop()
+        if self.uploader is not None:
+            await self.uploader.stop()
+        if self.storage is not None:
+            await self.storage.close()
         await self.reaper.stop()
         await self.engine.stop()
         await self.zygote.stop()
         await self.bus.close()
+        if self._counting is not None:
+            await self._counting
         await self.store.close()
-        await asyncio.to_thread(self.power.end)
+        if self.power is not None:
+            await asyncio.to_thread(self.power.end)
         self.library.close()
         self.started = False
 
@@ -105,7 +134,6 @@ class Container:
             zygote=self.zygote,
             policy=self.policy,
             space=self.space,
-            meters=self.meters,
             job_logs=self.job_logs,
             owner=f"local:{uuid4().hex}:",
             ffmpeg=self.tools.ffmpeg.path,
@@ -113,20 +141,17 @@ class Container:
         )
 
 
-def bootstrap(settings: Settings, work_dir: Path | None = None) -> Container:
+def bootstrap(settings: Settings, choice: Choice = LOCAL, work_dir: Path | None = None) -> Container:
     """Build the container; nothing is opened or started yet. Raises ``ConfigurationError``.
 
     Work folders are in the downloads folder, or in ``work_dir`` on the same filesystem.
     """
+    backends, engine = _cluster(settings) if choice.celery else _one_machine(settings, work_dir)
+    library, store, bus, job_logs = backends.library, backends.store, backends.bus, backends.job_logs
     policy = Policy.parse(settings.allow_private_addresses, settings.allowed_endpoints)
-    library = Library(settings.downloads_dir, work_dir)
-    store = SqliteJobStore(settings.data_dir / DATABASE_NAME)
-    bus = MemoryEventBus()
     meters = Meters()
     tools = Tools(settings)
     zygote = Zygote(settings.data_dir / "zygote")
-    engine = LocalEngine(settings.max_concurrent_downloads)
-    job_logs = JobLogs(settings.data_dir / "job-logs")
     space = SpaceLedger(library.free_bytes, settings.min_free_bytes)
     scheduler = Scheduler(settings, store, bus, engine, space)
     inquiry = Inquiry(settings, zygote, policy, tools.ffmpeg.path)
@@ -154,11 +179,33 @@ def bootstrap(settings: Settings, work_dir: Path | None = None) -> Container:
         scheduler=scheduler,
         reaper=Reaper(settings, store, bus, library, job_logs),
         service=service,
-        overview=Overview(OverviewDeps(settings, store, library, meters, tools, zygote)),
+        overview=Overview(
+            OverviewDeps(settings, store, library, meters, tools, zygote, engine, choice.name, choice.problem)
+        ),
         meters=meters,
         tools=tools,
         space=space,
         inquiry=inquiry,
         job_logs=job_logs,
-        power=PowerRecord(settings.data_dir / "power.json"),
+        choice=choice,
+        power=None if choice.celery else PowerRecord(settings.data_dir / "power.json"),
+        storage=storage_of(settings),
+        # ``get`` leaves it to the server of the same folder: it is gone as soon as its files are here.
+        uploader=None if choice.celery or work_dir is not None else uploader_of(settings, store, bus, library),
     )
+
+
+def _one_machine(settings: Settings, work_dir: Path | None) -> tuple[Backends, Engine]:
+    return (
+        Backends(
+            SqliteJobStore(settings.data_dir / DATABASE_NAME),
+            MemoryEventBus(),
+            with_outbox(settings, Library(settings.downloads_dir, work_dir)),
+            JobLogs(settings.data_dir / "job-logs"),
+        ),
+        LocalEngine(settings.max_concurrent_downloads),
+    )
+
+
+def _cluster(settings: Settings) -> tuple[Backends, Engine]:
+    return shared_backends(settings), celery_engine(settings)
