@@ -7,14 +7,19 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small private file so that it is whole or not there, also after a power cut."""
+def write_atomically(path: Path, text: str, *, modified_ns: int | None = None) -> None:
+    """Write a small private file so that it is whole or not there, also after a power cut.
+
+    With ``modified_ns`` nobody ever sees it with another time than that.
+    """
     part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.new")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            if modified_ns is not None:
+                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
             os.fsync(file.fileno())
         part.replace(path)
     except OSError:

@@ -6,11 +6,11 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import structlog
@@ -21,11 +21,14 @@ from media_downloader.library.files import OpenFile, checked_parts, folder_descr
 from media_downloader.library.intent import undo
 from media_downloader.library.leftovers import end_leftovers
 from media_downloader.library.lock import FolderLock
+from media_downloader.library.moving import refuse_while_moving
 from media_downloader.library.names import check_template, safe_folder
+from media_downloader.library.outbox import Outbox
 from media_downloader.library.publishing import Publisher, PublishPlan
 from media_downloader.library.records import Records
 from media_downloader.library.verdicts import keep_verdict, read_verdict
-from media_downloader.library.workdirs import Orphan, WorkFolders
+from media_downloader.library.volume import VolumeMark
+from media_downloader.library.workdirs import LOCAL_PREFIX, SHARED_PREFIX, Orphan, WorkFolders
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +40,6 @@ RECORDS = f"{HIDDEN}/records"
 GET = f"{HIDDEN}/get"
 #: Hidden folder of work folders that nobody can tell the job of.
 LOST = f"{HIDDEN}/lost"
-#: How the names of work folders begin: of one server alone.
-LOCAL_PREFIX = "mdjob_"
-#: The same of servers and workers that share a store.
-SHARED_PREFIX = "md_"
 _MARK = "folder-"
 #: Older than any write that still goes on.
 _SCRAP_SECONDS = 86_400.0
@@ -71,16 +70,20 @@ class Library:
 
     Work folders are in ``work_dir``, which is the downloads folder itself unless told otherwise. Those of
     ``LOCAL_PREFIX`` belong to one running program: another one with another store would take them for orphans. Those
-    of ``SHARED_PREFIX`` belong to all programs that share a store; no lock keeps them apart. Each kind leaves the
-    other's alone.
+    of ``SHARED_PREFIX`` belong to all programs that share a store; no lock keeps them apart, and ``volume`` tells
+    whether they see the same. Each kind leaves the other's alone.
     """
 
     def __init__(self, downloads_dir: Path, work_dir: Path | None = None, *, prefix: str = LOCAL_PREFIX) -> None:
         self.downloads_dir = downloads_dir
         self.work_dir = work_dir or downloads_dir
         self._shared = prefix == SHARED_PREFIX
+        #: Which volume this must be, where machines share it.
+        self.volume = VolumeMark(downloads_dir / HIDDEN) if self._shared else None
         self._records = Records(downloads_dir, downloads_dir / RECORDS)
         self._folders = WorkFolders(self.work_dir, prefix)
+        #: What is to be copied to object storage, and deleted there; None where there is none.
+        self.outbox: Outbox | None = None
         #: A folder in the downloads folder that is there as long as that is the one which was opened.
         self._mark: Path | None = None
         self._opened_as: tuple[int, int] | None = None
@@ -99,13 +102,16 @@ class Library:
             end_leftovers(self.work_dir, lambda name: self._folders.owner(name) is not None)
         self._folders.remove_trash()
         self._remove_scraps()
-        self._mark = self._marked()
-        self._opened_as = _place(self.downloads_dir)
+        if not self._shared:
+            self._mark = self._marked()
+            self._opened_as = _place(self.downloads_dir)
         log.info(f"Job manager using downloads directory: {self.downloads_dir}")
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written. Raises ``ConfigurationError``."""
         try:
+            if self.work_dir == self.downloads_dir:
+                refuse_while_moving(self.downloads_dir)
             self.downloads_dir.mkdir(parents=True, exist_ok=True)
             (self.downloads_dir / RECORDS).mkdir(parents=True, exist_ok=True)
             self.work_dir.mkdir(parents=True, exist_ok=True)
@@ -139,7 +145,9 @@ class Library:
                         path.rmdir() if path.is_dir() else path.unlink()
 
     def is_present(self) -> bool:
-        """Say whether the downloads folder is the one that was opened: not removed, not unmounted, not replaced."""
+        """Say whether the downloads folder is the one that it must be: not removed, not unmounted, not replaced."""
+        if self.volume is not None:
+            return self.volume.is_there()
         # The mark outlives a new mount of the same disk; the place outlives a user who removes hidden folders.
         return self.downloads_dir.is_dir() and (
             self._mark is None or self._mark.is_dir() or _place(self.downloads_dir) == self._opened_as
@@ -205,6 +213,10 @@ class Library:
         """Return job id by the name of each work folder."""
         return self._folders.owners()
 
+    def remove_workdirs_of(self, job_id: str) -> None:
+        """Delete every work folder of a job that is over."""
+        self._folders.remove_all_of(job_id)
+
     def remove_workdir(self, name: str) -> None:
         """Delete a work folder; one that is gone already is no matter.
 
@@ -260,6 +272,8 @@ class Library:
     def write_record(self, job_id: str, record: dict[str, Any]) -> None:
         """Keep the media record of what a job published: the folder is the library, every index a cache."""
         self._records.write(job_id, record)
+        if self.outbox is not None:
+            self.outbox.add(job_id, record["files"])
 
     def open_artifact(self, name: str, job_id: str) -> OpenFile:
         """Open a file that a job published; one that has taken its name since is another job's.
@@ -267,7 +281,7 @@ class Library:
         Raises ``FileMissing`` and ``PathEscapesLibrary``.
         """
         opened = open_published(self.downloads_dir, name)
-        if self._records.is_anothers(job_id, name):
+        if self._records.is_anothers(job_id, name, surely=True):
             os.close(opened.descriptor)
             raise missing(self.downloads_dir, name, "The file is gone, and another job's has taken its name.")
         return opened
@@ -283,8 +297,33 @@ class Library:
         except (OSError, PathEscapesLibrary):
             return False
 
+    # --- their copies in object storage -------------------------------------------------------------------------
+
+    def begin_outbox(self) -> None:
+        """Note from now on what is to be copied to object storage, and deleted there."""
+        self.outbox = Outbox(self.downloads_dir, self._records, shared=self._shared)
+
+    def open_to_copy(self, job_id: str, name: str) -> BinaryIO | None:
+        """Open a file that a job published, if it is still that very one."""
+        self._must_be_present()
+        return self._records.open_own(job_id, name)
+
+    def copies(self, job_id: str) -> dict[str, str]:
+        """Return the key of each file of the job that has a copy."""
+        return self._records.copies(job_id)
+
+    def note_copies(self, job_id: str, keys: Mapping[str, str]) -> None:
+        """Write into the job's record where the copies of its files are."""
+        self._records.note_copies(job_id, keys)
+
+    def delete_copied(self, job_id: str) -> None:
+        """Delete the job's files that have a copy; the record stays."""
+        self._records.delete_copied(job_id)
+
     def delete_artifacts(self, job_id: str, names: Sequence[str]) -> None:
-        """Delete published files and their record; what is gone, or not this job's any more, is left alone."""
+        """Delete published files, their copies and their record; what is gone, or not this job's any more, stays."""
+        if self.outbox is not None:
+            self.outbox.remove(job_id)
         self._records.delete_files(job_id, names)
 
     def published_before(self, moment: datetime) -> list[OldFiles]:

@@ -4,10 +4,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 #: Version of the records' shape.
 RECORD_VERSION = 2
-#: The folder is read anew at most so often; what this program writes is known at once.
+#: For a mere look the folder is read anew at most so often; what this program writes is known at once.
 _FRESH_SECONDS = 1.0
 
 
@@ -35,6 +35,8 @@ class Records:
         self._known: dict[str, tuple[int, frozenset[str]]] = {}
         self._jobs_by_name: dict[str, set[str]] = {}
         self._read_at = float("-inf")
+        #: When the folder had last changed as it was read.
+        self._folder_changed: int | None = None
 
     def write(self, job_id: str, record: dict[str, Any]) -> None:
         """Keep a record, and with each of its files what tells it from another one of the same name."""
@@ -59,13 +61,18 @@ class Records:
         """Say whether a job has published something."""
         return self._path(job_id).exists()
 
-    def is_anothers(self, job_id: str, name: str) -> bool:
-        """Say whether a name has been taken by another job's file since this job published under it."""
+    def is_anothers(self, job_id: str, name: str, *, surely: bool = False) -> bool:
+        """Say whether a name has been taken by another job's file since this job published under it.
+
+        What another program has published may be missed for a second, unless it is to be known ``surely``.
+        """
+        self._refresh(at_once=surely)
         return self._owner(name) not in {None, job_id}
 
     def delete_files(self, job_id: str, names: Sequence[str]) -> None:
         """Delete those of a job's files that are still the ones that it published, and its record."""
         files = self._read(job_id) or {}
+        self._refresh(at_once=True)
         for name in names:
             if name not in files or not self._is_ours(job_id, name, files[name]):
                 log.info("A file is left alone: it is not the one that the job published", job_id=job_id, name=name)
@@ -75,11 +82,61 @@ class Records:
         self._path(job_id).unlink(missing_ok=True)
         self._forget(job_id)
 
+    def open_own(self, job_id: str, name: str) -> BinaryIO | None:
+        """Open a file that a job published, as long as it is still that very one; None when it is not."""
+        files = self._read(job_id) or {}
+        self._refresh(at_once=True)
+        if name not in files or not self._is_ours(job_id, name, files[name]):
+            return None
+        identity = FileIdentity.read(files[name])
+        try:
+            with opened(self._root, name) as at:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                file = os.fdopen(os.open(at.name, flags, dir_fd=at.folder), "rb")
+        except (OSError, PathEscapesLibrary):
+            return None
+        # It may have been replaced since it was looked at.
+        if identity is not None and identity.is_of(os.fstat(file.fileno())):
+            return file
+        file.close()
+        return None
+
+    def copies(self, job_id: str) -> dict[str, str]:
+        """Return the key in object storage of each file of a job that has a copy there."""
+        files = self._read(job_id) or {}
+        return {name: str(told["object_key"]) for name, told in files.items() if told.get("object_key")}
+
+    def types(self, job_id: str) -> dict[str, str]:
+        """Return the media type of each file of a job."""
+        return {name: str(told.get("type")) for name, told in (self._read(job_id) or {}).items()}
+
+    def note_copies(self, job_id: str, keys: Mapping[str, str]) -> None:
+        """Note where the copies of a job's files are. The record's age stays: retention and ownership go by it."""
+        path = self._path(job_id)
+        try:
+            age = path.stat().st_mtime_ns
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for file in record["files"]:
+                file["object_key"] = keys.get(file["name"], file.get("object_key"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        write_atomically(path, json.dumps(record, indent=1), modified_ns=age)
+
+    def delete_copied(self, job_id: str) -> None:
+        """Delete those of a job's files that have a copy and are still the ones that it published; the record stays."""
+        files = self._read(job_id) or {}
+        self._refresh(at_once=True)
+        for name in self.copies(job_id):
+            if self._is_ours(job_id, name, files[name]):
+                with opened(self._root, name) as at, contextlib.suppress(FileNotFoundError):
+                    os.unlink(at.name, dir_fd=at.folder)
+
     def before(self, moment: datetime) -> Iterator[tuple[str, list[str], int]]:
         """Yield jobs that published before a moment, with their files that are still there, and the bytes of these.
 
         A job whose file was on a disk that is not mounted now is left out: its file is not gone.
         """
+        self._refresh(at_once=True)
         for path in sorted(self._folder.glob("*.json")):
             try:
                 if path.stat().st_mtime >= moment.timestamp():
@@ -116,16 +173,16 @@ class Records:
             return True
 
     def _owner(self, name: str) -> str | None:
-        self._refresh()
         jobs = self._jobs_by_name.get(same_name(name), ())
         return max(jobs, key=lambda job_id: self._known[job_id][0], default=None)
 
-    def _refresh(self) -> None:
-        """Read the records that came or changed; what others wrote is seen a second late."""
+    def _refresh(self, *, at_once: bool) -> None:
+        """Read the records that came or changed: at most once a second, or at once when others have written any."""
         now = time.monotonic()
-        if now - self._read_at < _FRESH_SECONDS:
+        changed = self._changed() if at_once else self._folder_changed
+        if now - self._read_at < _FRESH_SECONDS and changed == self._folder_changed:
             return
-        self._read_at = now
+        self._read_at, self._folder_changed = now, changed
         there = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
@@ -137,6 +194,12 @@ class Records:
         for job_id, written in there.items():
             if job_id not in self._known or self._known[job_id][0] != written:
                 self._learn(job_id, written)
+
+    def _changed(self) -> int | None:
+        try:
+            return self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def _learn(self, job_id: str, written: int) -> None:
         self._forget(job_id)

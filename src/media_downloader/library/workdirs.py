@@ -19,6 +19,10 @@ from media_downloader.library.kernel import share_blocks
 
 log = structlog.get_logger(__name__)
 
+#: How the names of work folders begin: of one server alone.
+LOCAL_PREFIX = "mdjob_"
+#: The same of servers and workers that share a store.
+SHARED_PREFIX = "md_"
 JOB_NAME = "job.json"
 #: In a work folder that is still being copied.
 HALF_NAME = ".copying"
@@ -121,6 +125,11 @@ class WorkFolders:
         except FileNotFoundError:
             return
         _remove_tree(trash)
+
+    def remove_all_of(self, job_id: str) -> None:
+        """Delete every work folder of a job that is over: also those that were left to a writer that may have lived."""
+        for name in self._left_of(job_id):
+            self.remove(name)
 
     def remove_trash(self) -> None:
         """Finish what removals that were cut off have left."""

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from media_downloader.errors import FileMissing
 from media_downloader.library import Library, PublishPlan, SourceFile
 
 FIRST, SECOND = "a" * 32, "b" * 32
@@ -47,6 +48,26 @@ def test_the_file_that_was_published_goes_and_its_record_too(library: Library) -
     library.delete_artifacts(FIRST, names_of(library, path))
     assert not path.exists()
     assert old_jobs(library) == {}
+
+
+@pytest.mark.parametrize("wish", ["serve", "delete"])
+def test_what_another_process_publishes_is_known_before_a_file_is_served_or_deleted(root: Path, wish: str) -> None:
+    """A worker, or `mdl get`, in the same folder; a mere look may be a second late."""
+    ours, others = Library(root), Library(root)
+    ours.prepare()
+    path = publish(ours, FIRST, "one")
+    (name,) = names_of(ours, path)
+    assert ours.exists(name, FIRST)
+    kept = path.rename(path.with_name("kept.mp4"))
+    assert publish(others, SECOND, "one") == path
+    # The same inode, as if it had been given out again.
+    kept.rename(path)
+    if wish == "serve":
+        with pytest.raises(FileMissing):
+            ours.open_artifact(name, FIRST)
+    else:
+        ours.delete_artifacts(FIRST, [name])
+        assert path.exists()
 
 
 @pytest.mark.parametrize("content", ["another video", "one"])
