@@ -1,13 +1,25 @@
-"""What is counted for Prometheus while jobs run."""
+"""What is counted for Prometheus while jobs run, here or on workers: it listens to the news of all jobs."""
+
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from media_downloader.jobs.model import FailureKind, Progress
-from media_downloader.jobs.state import State
+from media_downloader.jobs.model import (
+    DeletedEvent,
+    Event,
+    Failure,
+    FailureKind,
+    Job,
+    JobEvent,
+    Progress,
+    ProgressEvent,
+)
+from media_downloader.jobs.state import RUNNING, State
+from media_downloader.ports import Envelope, EventBus
 
 
 class Meters:
-    """Counters and gauges of one container, in a registry of their own."""
+    """Counters and gauges of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -38,12 +50,34 @@ class Meters:
         self._total_downloaded_bytes = 0
         self._speeds: dict[str, float] = {}
         self._written: dict[str, int] = {}
+        #: When each running attempt was claimed, and the failure of the one before it.
+        self._attempts: dict[str, tuple[datetime, Failure | None]] = {}
         for kind in FailureKind:
             self.failures.labels(kind.value)
         for state in State:
             self.jobs.labels(state.value)
 
-    def progressed(self, job_id: str, progress: Progress) -> None:
+    async def count(self, bus: EventBus) -> None:
+        """Count what the bus tells, until the bus ends. What is lost on the way is not counted."""
+        async for news in bus.subscribe():
+            if isinstance(news, Envelope):
+                self.heard(news.event)
+
+    def heard(self, event: Event) -> None:
+        """Count one event."""
+        match event:
+            case ProgressEvent(id=job_id, progress=progress):
+                self._progressed(job_id, progress)
+            case JobEvent(job=job) if job.state in RUNNING and not job.is_playlist:
+                self._attempts.setdefault(job.id, (job.updated_at, job.failure))
+            case JobEvent(job=job):
+                self._ended(job)
+            case DeletedEvent(id=job_id):
+                self._stopped(job_id)
+            case _:
+                pass
+
+    def _progressed(self, job_id: str, progress: Progress) -> None:
         """Count what a running job has fetched since it was last heard of, without what was there when it began."""
         downloaded_bytes = progress.downloaded_bytes
         gained = max(0, downloaded_bytes - self._written.get(job_id, progress.resumed_from_bytes))
@@ -52,10 +86,24 @@ class Meters:
         self._written[job_id] = downloaded_bytes
         self._speeds[job_id] = progress.speed_bytes_per_second or 0.0
 
-    def stopped(self, job_id: str) -> None:
-        """Forget a job that no longer runs."""
+    def _ended(self, job: Job) -> None:
+        """Count the end of an attempt; a job that did not run before has none."""
+        attempt = self._attempts.get(job.id)
+        self._stopped(job.id)
+        if attempt is None:
+            return
+        claimed_at, failure_before = attempt
+        if job.failure is not None and job.failure != failure_before:
+            self.failures.labels(job.failure.kind.value).inc()
+        if job.state in {State.DONE, State.ERROR}:
+            self.finished_jobs.labels(job.state.value).inc()
+        if job.state is State.DONE:
+            self.job_seconds.observe(max(0.0, (job.updated_at - claimed_at).total_seconds()))
+
+    def _stopped(self, job_id: str) -> None:
         self._speeds.pop(job_id, None)
         self._written.pop(job_id, None)
+        self._attempts.pop(job_id, None)
 
     def current_speed(self) -> float:
         """Return the sum of the speeds of running downloads, in bytes per second."""
