@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from media_downloader.api.error_answers import documented
 from media_downloader.api.schemas import JobBody, QueueBody
+from media_downloader.errors import BackendError
 from media_downloader.jobs.model import DeletedEvent, JobEvent, ProgressEvent, QueueEvent
 from media_downloader.ports import Envelope, EventBus, Reset
 from media_downloader.service import JobService
@@ -32,7 +33,7 @@ class EventStream:
     def __init__(self, bus: EventBus, service: JobService) -> None:
         self._bus = bus
         self._service = service
-        self._encoded: OrderedDict[str, bytes] = OrderedDict()
+        self._encoded: OrderedDict[str, asyncio.Future[bytes]] = OrderedDict()
         self._closing = asyncio.Event()
         self.readers = 0
 
@@ -74,14 +75,22 @@ class EventStream:
             await asyncio.gather(*(f for f in (pending, closing) if f is not None), return_exceptions=True)
 
     async def _encode(self, envelope: Envelope) -> bytes:
-        known = self._encoded.get(envelope.cursor)
-        if known is None:
-            name, data = await self._body(envelope)
-            known = f"id: {envelope.cursor}\nevent: {name}\ndata: {data}\n\n".encode()
-            self._encoded[envelope.cursor] = known
+        """Return the event's bytes; all who ask at the same time wait for the same ones."""
+        encoding = self._encoded.get(envelope.cursor)
+        if encoding is None:
+            encoding = self._encoded[envelope.cursor] = asyncio.ensure_future(self._encode_anew(envelope))
             while len(self._encoded) > ENCODED:
                 self._encoded.popitem(last=False)
-        return known
+        # A reader that goes away must not take them from the others.
+        return await asyncio.shield(encoding)
+
+    async def _encode_anew(self, envelope: Envelope) -> bytes:
+        try:
+            name, data = await self._body(envelope)
+        except BackendError:
+            # What is told of a job beside the event is not to be had now: who reads is to look for itself.
+            return RESET
+        return f"id: {envelope.cursor}\nevent: {name}\ndata: {data}\n\n".encode()
 
     async def _body(self, envelope: Envelope) -> tuple[str, str]:
         match envelope.event:
