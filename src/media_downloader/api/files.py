@@ -2,7 +2,7 @@
 
 import os
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Query, Request
@@ -12,9 +12,12 @@ from starlette.types import Receive, Scope, Send
 from media_downloader import errors
 from media_downloader.api.dependencies import KnownId, Use
 from media_downloader.api.error_answers import documented
-from media_downloader.api.ranges import parse_ranges
+from media_downloader.api.ranged_file import RangedFile, RemoteFile
 from media_downloader.jobs.model import Artifact
 from media_downloader.library import INLINE_TYPES, OpenFile, content_disposition, inline_type
+
+if TYPE_CHECKING:
+    from media_downloader.objects import ObjectStorage
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/jobs", tags=["files"])
@@ -27,21 +30,21 @@ _ERRORS = documented(
     errors.FileMissing,
     errors.PathEscapesLibrary,
     errors.RangeNotSatisfiable,
+    errors.StorageUnavailable,
 )
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _WHOLE = dict.fromkeys(("application/octet-stream", *sorted(INLINE_TYPES)), _BYTES)
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file.", "content": _WHOLE},
     206: {"description": "A part of it, or several.", "content": _WHOLE | {"multipart/byteranges": _BYTES}},
+    307: {"description": "It is in object storage: the client is sent there, if so configured."},
     304: {"description": "The client has it already."},
     **_ERRORS,
 }
 
 
-class PublishedFile(FileResponse):
-    """An open file, sent in pieces of 1 MiB: with 64 KiB, serving costs four times the processor time (measured)."""
-
-    chunk_size = 1024 * 1024
+class PublishedFile(RangedFile):
+    """An open file."""
 
     def __init__(self, opened: OpenFile, headers: dict[str, str], media_type: str) -> None:
         self._descriptor = opened.descriptor
@@ -55,17 +58,6 @@ class PublishedFile(FileResponse):
             await super().__call__(scope, receive, send)
         finally:
             os.close(self._descriptor)
-
-    def check_range(self, header: str | None, if_range: str | None) -> None:
-        """Raise ``RangeNotSatisfiable`` for a Range header that asks for nothing but what is beyond the end."""
-        if header is not None and (if_range is None or self._should_use_range(if_range)):
-            assert self.stat_result is not None
-            parse_ranges(header, self.stat_result.st_size)
-
-    @classmethod
-    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        """Starlette's own reading obeys half of a broken header and refuses all of a range list for one of them."""
-        return list(parse_ranges(http_range, file_size))
 
 
 @router.get(
@@ -86,14 +78,21 @@ async def get_file(
     if index >= len(job.artifacts):
         raise errors.NoFileYet(f"The job is {job.state} and has {len(job.artifacts)} files.", state=str(job.state))
     artifact = job.artifacts[index]
-    opened = await use.service.open_artifact(job.id, artifact)
+    try:
+        opened = await use.service.open_artifact(job.id, artifact)
+    except errors.FileMissing:
+        if use.storage is None or artifact.object_key is None:
+            raise
+        response = await _stored_elsewhere(request, use.storage, artifact, inline=inline)
+        if request.method == "GET":
+            log.info(f"Job {job_id} - Serving file from object storage: {artifact.name}", status=response.status_code)
+        return response
     etag = f'"{opened.inode:x}-{opened.size_bytes:x}-{opened.modified_ns:x}"'
     response = PublishedFile(opened, _headers(artifact, etag, inline=inline), _type(artifact))
     try:
         if _has_it(request, etag, response.headers["last-modified"]):
             os.close(opened.descriptor)
-            kept = ("etag", "last-modified", "cache-control", "content-security-policy")
-            return Response(status_code=304, headers={name: response.headers[name] for name in kept})
+            return _not_modified(response)
         response.check_range(request.headers.get("range"), request.headers.get("if-range"))
     except errors.RangeNotSatisfiable:
         os.close(opened.descriptor)
@@ -101,6 +100,33 @@ async def get_file(
     if request.method == "GET":
         log.info(f"Job {job_id} - Serving file: {artifact.name}", range=request.headers.get("range"))
     return response
+
+
+async def _stored_elsewhere(
+    request: Request, storage: "ObjectStorage", artifact: Artifact, *, inline: bool
+) -> Response:
+    """Answer with the copy in object storage: pass it on, or send the client there."""
+    assert artifact.object_key is not None
+    if storage.redirects:
+        headers = _headers(artifact, "", inline=inline)
+        told = headers["Content-Disposition"]
+        link = storage.link(request.method, artifact.object_key, _type(artifact), told)
+        return Response(status_code=307, headers={"Location": link, "Cache-Control": "private, no-store"})
+    facts = await storage.head(artifact.object_key)
+    if facts is None:
+        raise errors.FileMissing("The file is neither in its folder nor in object storage.", file=artifact.name)
+    response = RemoteFile(
+        storage, artifact.object_key, facts, _headers(artifact, facts.etag, inline=inline), _type(artifact)
+    )
+    if _has_it(request, facts.etag, response.headers["last-modified"]):
+        return _not_modified(response)
+    response.check_range(request.headers.get("range"), request.headers.get("if-range"))
+    return response
+
+
+def _not_modified(response: Response) -> Response:
+    kept = ("etag", "last-modified", "cache-control", "content-security-policy")
+    return Response(status_code=304, headers={name: response.headers[name] for name in kept})
 
 
 def _headers(artifact: Artifact, etag: str, *, inline: bool) -> dict[str, str]:
