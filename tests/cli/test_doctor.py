@@ -5,15 +5,14 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from tests.cli.command import COMMAND, run, told
 from tests.program import Program
+from tests.redis_server import RedisServer
 
 #: prctl(2), capabilities(7).
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
@@ -143,51 +142,31 @@ def test_a_port_that_is_taken_is_told_and_harms_nothing(place: Program) -> None:
     assert "A server may run already" in finding["detail"]
 
 
-@pytest.fixture
-def redis(request: pytest.FixtureRequest) -> Iterator[tuple[int, list[bytes]]]:
-    """Answer each command as the test says, the way that Redis does; yield the port and what was heard."""
-    answers: list[bytes] = list(request.param)
-    heard: list[bytes] = []
-
-    def serve(listening: socket.socket) -> None:
-        connection, _ = listening.accept()
-        with connection:
-            for answer in answers:
-                heard.append(connection.recv(1024))
-                connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = Thread(target=serve, args=(listening,), daemon=True)
-        thread.start()
-        yield listening.getsockname()[1], heard
-        thread.join(10)
-        assert not thread.is_alive()
+def test_a_redis_that_answers_is_told_and_left_as_it_is(place: Program, own_redis: RedisServer) -> None:
+    for mode, needed in (("auto", False), ("celery", True)):
+        finding = examine(place, 0, REDIS_URL=own_redis.tcp_url, MEDIA_DOWNLOADER_MODE=mode)["Redis"]
+        assert finding == finding | {"ok": True, "needed": needed, "detail": "it answers, and 0 workers live"}
+    with own_redis.client() as client:
+        assert client.keys() == []
 
 
-@pytest.mark.parametrize("redis", [[b"+OK\r\n", b"+PONG\r\n"]], indirect=True)
-def test_a_redis_that_answers_is_told_without_its_password(place: Program, redis: tuple[int, list[bytes]]) -> None:
-    port, heard = redis
-    finding = examine(place, 0, REDIS_URL=f"redis://:s%3Acret@127.0.0.1:{port}/0")["Redis"]
-    assert finding["ok"]
-    assert finding["detail"] == f"127.0.0.1:{port} answers. One machine does not need it."
-    assert heard == [b"*2\r\n$4\r\nAUTH\r\n$6\r\ns:cret\r\n", b"*1\r\n$4\r\nPING\r\n"]
+def test_a_redis_that_cannot_be_used_is_told_and_harms_nobody_who_needs_none(place: Program) -> None:
+    with RedisServer(requirepass="s:cret") as locked:
+        refused = examine(place, 0, REDIS_URL=locked.tcp_url)["Redis"]
+        assert (refused["ok"], refused["needed"]) == (False, False)
+        assert "Redis asks for a password" in refused["detail"]
+        assert "One machine does not need it" in refused["detail"]
+        needed = examine(place, 1, REDIS_URL=locked.tcp_url, MEDIA_DOWNLOADER_MODE="celery")["Redis"]
+        assert (needed["ok"], needed["needed"]) == (False, True)
+        let_in = locked.tcp_url.replace("redis://", "redis://:s%3Acret@")
+        answers = examine(place, 0, REDIS_URL=let_in)["Redis"]
+        assert answers["ok"]
+        assert "cret" not in str(answers)
 
 
-@pytest.mark.parametrize(
-    ("redis", "why"),
-    [
-        ([b"-NOAUTH Authentication required.\r\n"], "it answers NOAUTH Authentication required."),
-        ([b"HTTP/1.1 400 Bad Request\r\n"], "what answers there is no Redis"),
-    ],
-    indirect=["redis"],
-)
-def test_a_redis_that_cannot_be_used_is_told_and_harms_nothing(
-    place: Program, redis: tuple[int, list[bytes]], why: str
-) -> None:
-    finding = examine(place, 0, REDIS_URL=f"redis://127.0.0.1:{redis[0]}/0")["Redis"]
-    assert (finding["ok"], finding["needed"]) == (False, False)
-    assert why in finding["detail"]
-    assert "One machine does not need it" in finding["detail"]
+def test_many_machines_need_a_redis(place: Program) -> None:
+    finding = examine(place, 1, MEDIA_DOWNLOADER_MODE="celery")["Redis"]
+    assert finding["detail"] == "REDIS_URL is not set; MEDIA_DOWNLOADER_MODE=celery needs REDIS_URL."
 
 
 def test_a_redis_that_is_not_there_is_told(place: Program) -> None:

@@ -21,11 +21,12 @@ def test_the_version_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((), ("serve", "get", "jobs", "doctor")),
+        ((), ("serve", "worker", "get", "jobs", "doctor", "health")),
         (("--help",), ("serve", "get", "jobs", "doctor", "--version")),
         (("jobs",), ("list", "show", "add", "pause", "resume", "cancel", "retry", "remove")),
         (("get", "--help"), ("Ctrl-C pauses", "--preset", "--format", "--subs", "--downloads")),
         (("serve", "--help"), ("--host", "--port", "--downloads", "--data")),
+        (("migrate-jobs", "--help"), ("--to", "redis", "sqlite", "--dry-run", "Stop every server and worker first")),
         (("jobs", "list", "--help"), ("--server", "--json", "--state")),
     ],
 )

@@ -1,7 +1,7 @@
 """``mdl jobs`` against a real server: the four walks, and everything that can go wrong in a terminal."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from threading import Thread
@@ -14,10 +14,12 @@ from tests.origin.compare import sha256
 from tests.origin.media import Media
 from tests.origin.server import Origin
 from tests.program import Program, wait_until
+from tests.shared import Lend
 
-pytestmark = pytest.mark.e2e
+#: One group: most of them share a server.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("jobs")]
 
-Start = Callable[..., Program]
+
 SLOW = "rate=4000000,slowtimes=2"
 MEGABYTE = 1_000_000
 
@@ -50,8 +52,8 @@ def shown(server: Program, job_id: str) -> dict[str, Any]:
     return found
 
 
-def test_walk_1_a_link_becomes_a_file_in_the_folder(program: Start, origin: Origin, media: Media) -> None:
-    server = program()
+def test_walk_1_a_link_becomes_a_file_in_the_folder(lend: Lend, origin: Origin, media: Media) -> None:
+    server = lend()
     job_id = add(server, origin.url("small.mp4"))
     server.wait_done(job_id)
     assert "state     done" in told(on_server(server, "show", job_id))
@@ -62,8 +64,8 @@ def test_walk_1_a_link_becomes_a_file_in_the_folder(program: Start, origin: Orig
     assert listed[1].split()[:4] == [job_id[:8], "done", "100", "%"]
 
 
-def test_walk_2_pause_stops_and_resume_goes_on_from_there(program: Start, origin: Origin, media: Media) -> None:
-    server = program()
+def test_walk_2_pause_stops_and_resume_goes_on_from_there(lend: Lend, origin: Origin, media: Media) -> None:
+    server = lend()
     job_id = add(server, origin.url("big.mp4", SLOW))
     server.wait_bytes(job_id, 8 * MEGABYTE)
     assert told(on_server(server, "pause", job_id[:8])).startswith(f"{job_id}  ")
@@ -82,9 +84,9 @@ def test_walk_2_pause_stops_and_resume_goes_on_from_there(program: Start, origin
 
 
 def test_walk_3_a_job_is_still_there_by_its_id_after_the_server_was_killed(
-    program: Start, origin: Origin, media: Media
+    lend: Lend, origin: Origin, media: Media
 ) -> None:
-    server = program()
+    server = lend()
     job_id = add(server, origin.url("big.mp4", SLOW))
     server.wait_bytes(job_id, 2 * MEGABYTE)
     server.kill()
@@ -94,8 +96,8 @@ def test_walk_3_a_job_is_still_there_by_its_id_after_the_server_was_killed(
     assert sha256(server.file_of(server.wait_done(job_id))) == sha256(media.big)
 
 
-def test_walk_4_cancel_stops_the_download_and_removes_its_folder(program: Start, origin: Origin) -> None:
-    server = program()
+def test_walk_4_cancel_stops_the_download_and_removes_its_folder(lend: Lend, origin: Origin) -> None:
+    server = lend()
     job_id = add(server, origin.url("big.mp4", SLOW))
     server.wait_bytes(job_id, 2 * MEGABYTE)
     told(on_server(server, "cancel", job_id))

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -53,6 +53,18 @@ def serve(
 
 
 @app.command()
+def worker(
+    concurrency: Annotated[int | None, typer.Option(help="Downloads at once.")] = None,
+    downloads: Folder = None,
+    data: Annotated[Path | None, typer.Option(help="This machine's own folder.")] = None,
+) -> None:
+    """Run downloads that servers hand out through Redis, until a signal ends it."""
+    from media_downloader.worker import work
+
+    work(settings_with({"worker_concurrency": concurrency, "downloads_dir": downloads, "data_dir": data}))
+
+
+@app.command()
 def get(
     urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Links to download.")],
     preset: Annotated[str, typer.Option(help="best, 1080p, 720p, 480p, audio, audio-mp3, audio-m4a.")] = "best",
@@ -83,6 +95,38 @@ def doctor(
     from media_downloader.cli.doctor import examine
 
     raise typer.Exit(examine(settings_with({"downloads_dir": downloads}), as_json=as_json))
+
+
+@app.command()
+def health(
+    of_worker: Annotated[
+        bool, typer.Option("--worker", help="Ask for this host's worker, not for the server.")
+    ] = False,
+) -> None:
+    """Say whether the server of this machine answers; exit code 1 when not. For health checks."""
+    from media_downloader.cli.health import check
+
+    raise typer.Exit(check(settings_with({}), worker=of_worker))
+
+
+@app.command("migrate-jobs")
+def migrate_jobs(
+    to: Annotated[str, typer.Option("--to", help="redis or sqlite: where the jobs are to live.", metavar="STORE")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be moved.")] = False,
+    downloads: Folder = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the server's database.")] = None,
+) -> None:
+    """Move all jobs between the database of one server and Redis, half-done downloads included.
+
+    Stop every server and worker first. Jobs are copied, compared and only then removed from where they were; a move
+    that was cut off is finished by the same command.
+    """
+    if to not in {"redis", "sqlite"}:
+        raise typer.BadParameter("redis or sqlite", param_hint="'--to'")
+    from media_downloader.cli.migrate import migrate
+
+    target: Literal["redis", "sqlite"] = "redis" if to == "redis" else "sqlite"
+    raise typer.Exit(migrate(settings_with({"downloads_dir": downloads, "data_dir": data}), target, dry_run=dry_run))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Says what is missing on this machine, and how to get it."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,15 +11,21 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from media_downloader.cli import redis_ping
+from media_downloader.bootstrap import look_at_redis, storage_of
 from media_downloader.cli.render import plain, size
 from media_downloader.downloader import landlock
+from media_downloader.errors import BackendError, ConfigurationError, StorageUnavailable
+from media_downloader.logs import configure_logging
 from media_downloader.overview import versions
 from media_downloader.settings import Settings
 from media_downloader.tools import Tool, Tools
+
+if TYPE_CHECKING:
+    from media_downloader.objects import ObjectStorage
 
 #: Where the details begin.
 INDENT = 28
@@ -39,6 +46,8 @@ class Finding:
 
 def examine(settings: Settings, *, as_json: bool) -> int:
     """Print the findings; return 0 when everything that is needed is here."""
+    # What is logged on the way is not of the findings, which programs read from standard output.
+    configure_logging(settings.model_copy(update={"log_dir": None}))
     findings = list(_findings(settings))
     missing = [finding.name for finding in findings if finding.needed and not finding.ok]
     if as_json:
@@ -79,6 +88,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _space(settings)
     yield _port(settings)
     yield _redis(settings)
+    yield _object_storage(settings)
 
 
 def _tool(tool: Tool) -> Finding:
@@ -135,12 +145,35 @@ def _port(settings: Settings) -> Finding:
 
 
 def _redis(settings: Settings) -> Finding:
-    """Redis is never needed here: one machine works without it."""
+    """Redis is needed by many machines alone."""
+    needed = settings.mode == "celery"
     if settings.redis_url is None:
-        return Finding("Redis", True, "REDIS_URL is not set; one machine needs no Redis.", needed=False)
-    problem = redis_ping.problem_with(settings.redis_url)
-    place = redis_ping.place_of(settings.redis_url)
-    if problem is None:
-        return Finding("Redis", True, f"{place} answers. One machine does not need it.", needed=False)
-    told = f"{place} (REDIS_URL): {problem}. One machine does not need it: start it, or unset REDIS_URL."
-    return Finding("Redis", False, told, needed=False)
+        told = "MEDIA_DOWNLOADER_MODE=celery needs REDIS_URL." if needed else "one machine needs no Redis."
+        return Finding("Redis", not needed, f"REDIS_URL is not set; {told}", needed)
+    try:
+        alive = asyncio.run(look_at_redis(settings))
+    except (ConfigurationError, BackendError) as error:
+        rest = "" if needed else " One machine does not need it: start it, or unset REDIS_URL."
+        return Finding("Redis", False, error.detail + rest, needed)
+    return Finding("Redis", True, f"it answers, and {alive} workers live", needed)
+
+
+def _object_storage(settings: Settings) -> Finding:
+    """A bucket is a wish of its own: who has set one wants his files there."""
+    name = "object storage"
+    if settings.s3_bucket is None:
+        return Finding(name, True, "No bucket is set: files stay in the downloads folder.", needed=False)
+    try:
+        storage = storage_of(settings)
+        assert storage is not None
+        asyncio.run(_ask(storage))
+    except (ConfigurationError, StorageUnavailable) as error:
+        return Finding(name, False, error.detail)
+    return Finding(name, True, f'the bucket "{settings.s3_bucket}" answers')
+
+
+async def _ask(storage: "ObjectStorage") -> None:
+    try:
+        await storage.check()
+    finally:
+        await storage.close()

@@ -57,7 +57,7 @@ def download(order: Order) -> int:
     configure_logging(settings)
     logging.getLogger().setLevel(logging.CRITICAL)
     with Screen() as screen:
-        return asyncio.run(_Session(bootstrap(settings, own / "work"), order.urls, options, screen).run())
+        return asyncio.run(_Session(bootstrap(settings, work_dir=own / "work"), order.urls, options, screen).run())
 
 
 class _Session:
