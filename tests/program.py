@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,6 +58,14 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
+def command_line(pid: int) -> bytes:
+    """Return what a process was started with; nothing once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 class Program:
     """One installation: its folders stay while its server is started, killed and started again."""
 
@@ -68,6 +77,12 @@ class Program:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = settings
+        #: Whether downloads run below this server and end with it; in a cluster they run below the workers.
+        self.runs_jobs = settings.get("mode") != "celery"
+        #: How the names of its work folders begin.
+        self.work_prefix = "mdjob_" if self.runs_jobs else "md_"
+        #: Returns the processes of this installation that are not below its server.
+        self.elsewhere: Callable[[], set[int]] = set
         self.process: subprocess.Popen[bytes] | None = None
         self.open_client()
         self._seen: set[int] = set()
@@ -135,6 +150,11 @@ class Program:
         below = descendants(self.process.pid)
         self._seen |= {self.process.pid, *below}
         return below
+
+    def download_processes(self) -> set[int]:
+        """Return what runs jobs and links now, on workers too: everything below a zygote."""
+        zygotes = {pid for pid in self.note_processes() | self.elsewhere() if b".zygote" in command_line(pid)}
+        return set().union(*(descendants(pid) for pid in zygotes))
 
     def kill(self) -> None:
         """kill -9 of the server alone, as a crash would; its port and processes must vanish by themselves."""
@@ -236,18 +256,37 @@ class Program:
             seconds,
         )
 
+    def clear(self) -> None:
+        """Remove every job with its files, and see that nothing else is left: the next test finds it as it was."""
+        self.answer(self.client.post("/queue/resume", json={}))
+        while jobs := self.answer(self.client.get("/jobs", params={"limit": 500}))["jobs"]:
+            for job in (one for one in jobs if one["parent_id"] is None):
+                self.answer(self.client.delete(f"/jobs/{job['id']}", params={"files": True}))
+        wait_until(lambda: not self.download_processes(), "every download process to be gone", 5.0)
+        assert self.work_folders() == []
+        assert self.process is not None
+        # Numbers of processes come round again: those that are gone are forgotten, once they are.
+        self._seen = {self.process.pid, *descendants(self.process.pid)}
+        for path in self.downloads.iterdir():
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif path.name != ".media-downloader":
+                shutil.rmtree(path)
+        for path in self.downloads.glob(".media-downloader/records/*"):
+            path.unlink()
+
     def file_of(self, job: Job, index: int = 0) -> Path:
         """Return the published file."""
         return self.downloads / str(job["artifacts"][index]["name"])
 
     def work_folders(self) -> list[Path]:
         """Return the work folders that exist."""
-        return sorted(self.downloads.glob("mdjob_*")) if self.downloads.is_dir() else []
+        return sorted(self.downloads.glob(f"{self.work_prefix}*")) if self.downloads.is_dir() else []
 
     def published(self) -> list[str]:
         """Return the names of all published files."""
         files = (path.relative_to(self.downloads) for path in self.downloads.rglob("*") if path.is_file())
-        return sorted(str(path) for path in files if not path.parts[0].startswith((".", "mdjob_")))
+        return sorted(str(path) for path in files if not path.parts[0].startswith((".", self.work_prefix)))
 
     def events(self, **headers: str) -> Iterator[tuple[str, str, Any]]:
         """Yield (id, event, data) from GET /events until the stream ends."""

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from media_downloader import errors
-from media_downloader.bootstrap import DATABASE_NAME, bootstrap
+from media_downloader.bootstrap import bootstrap
+from media_downloader.bootstrap.container import DATABASE_NAME
 from media_downloader.errors import MediaDownloaderError
 from media_downloader.jobs.model import Cooldown, JobEvent, utc_now
 from media_downloader.jobs.state import RUNNING, Action, Signal, State

@@ -14,10 +14,14 @@ import pytest
 from tests.origin.media import Media
 from tests.origin.server import Origin
 from tests.program import Job, Program, wait_until
-
-pytestmark = pytest.mark.e2e
+from tests.shared import Lend
 
 Start = Callable[..., Program]
+
+#: One group: most of them share a server.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("files")]
+
+
 SUBTITLES = b"WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n"
 
 
@@ -212,8 +216,8 @@ TITLES = {
 }
 
 
-def test_a_name_of_any_script_is_sent_so_that_every_browser_can_read_it(program: Start, origin: Origin) -> None:
-    server = program()
+def test_a_name_of_any_script_is_sent_so_that_every_browser_can_read_it(lend: Lend, origin: Origin) -> None:
+    server = lend()
     for title, name in TITLES.items():
         origin.page("page.html", page(title))
         done = server.wait_done(server.add(origin.url("page.html"))["id"])
@@ -234,8 +238,8 @@ def page(title: str) -> str:
 # --- several files --------------------------------------------------------------------------------------------------
 
 
-def test_each_file_of_a_job_is_served_by_its_index(program: Start, origin: Origin, media: Media) -> None:
-    server = program()
+def test_each_file_of_a_job_is_served_by_its_index(lend: Lend, origin: Origin, media: Media) -> None:
+    server = lend()
     origin.pages["subtitles.en.vtt"] = SUBTITLES
     origin.page("talk.html", TALK)
     job = server.wait_done(server.add(origin.url("talk.html"), options={"subtitles": ["en"]})["id"])
@@ -259,8 +263,8 @@ TALK = """<html><head><title>talk</title></head><body>
 </body></html>"""
 
 
-def test_a_job_without_a_file_says_so(program: Start, origin: Origin) -> None:
-    server = program()
+def test_a_job_without_a_file_says_so(lend: Lend, origin: Origin) -> None:
+    server = lend()
     job = server.add(origin.url("small.mp4"), paused=True)
     refused = server.client.get(f"/jobs/{job['id']}/file")
     assert refused.status_code == 409
@@ -270,8 +274,8 @@ def test_a_job_without_a_file_says_so(program: Start, origin: Origin) -> None:
 # --- when it is gone, or not what it was ----------------------------------------------------------------------------
 
 
-def test_a_file_that_is_gone_names_those_that_are_there(program: Start, origin: Origin) -> None:
-    server = program()
+def test_a_file_that_is_gone_names_those_that_are_there(lend: Lend, origin: Origin) -> None:
+    server = lend()
     first = server.wait_done(server.add(origin.url("small.mp4"))["id"])
     server.wait_done(server.add(origin.url("other.mp4"))["id"])
     server.file_of(first).unlink()
@@ -284,11 +288,11 @@ def test_a_file_that_is_gone_names_those_that_are_there(program: Start, origin: 
 
 
 @pytest.mark.parametrize("place", ["file", "folder"])
-def test_a_link_in_the_place_of_a_file_is_not_followed(program: Start, origin: Origin, place: str) -> None:
-    server = program()
+def test_a_link_in_the_place_of_a_file_is_not_followed(lend: Lend, origin: Origin, tmp_path: Path, place: str) -> None:
+    server = lend()
     job = server.wait_done(server.add(origin.url("small.mp4"), options={"folder": "clips"})["id"])
     path = server.file_of(job)
-    secret = server.folder / "secret"
+    secret = tmp_path / "secret"
     secret.mkdir()
     (secret / path.name).write_text("do not show")
     if place == "file":
@@ -325,10 +329,8 @@ def test_an_expired_job_names_its_files_for_a_while_and_then_is_unknown(program:
         assert server.client.get(f"/jobs/{job['id']}{path}").status_code == 404
 
 
-def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(
-    program: Start, origin: Origin, media: Media
-) -> None:
-    server = program()
+def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(lend: Lend, origin: Origin, media: Media) -> None:
+    server = lend()
     job = server.wait_done(server.add(origin.url("big.mp4"))["id"])
     path = server.file_of(job)
     before = media.big.read_bytes()

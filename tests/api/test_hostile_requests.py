@@ -10,7 +10,8 @@ import pytest
 
 from tests.program import Program
 
-pytestmark = pytest.mark.e2e
+#: One group: most of them share a server.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("hostile")]
 
 ID = "0" * 32
 JSON = {"Content-Type": "application/json"}

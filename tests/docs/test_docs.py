@@ -12,7 +12,13 @@ from media_downloader.settings import PREFIX, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Names that operators knew before this program.
-KNOWN = {"downloads_dir": "YTDLP_OUTPUT_PATH", "allowed_origins": "ALLOWED_ORIGINS", "redis_url": "REDIS_URL"}
+KNOWN = {
+    "downloads_dir": "YTDLP_OUTPUT_PATH",
+    "allowed_origins": "ALLOWED_ORIGINS",
+    "redis_url": "REDIS_URL",
+    "celery_broker_url": "CELERY_BROKER_URL",
+    "worker_concurrency": "CELERY_WORKER_CONCURRENCY",
+}
 
 
 def test_every_setting_has_a_heading_and_no_heading_is_stale() -> None:

@@ -20,7 +20,8 @@ from tests.origin.compare import assert_same_media, sha256
 from tests.origin.media import Media
 from tests.program import ROOT, Job, wait_until
 
-pytestmark = pytest.mark.e2e
+#: One group: they share a namespace.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("egress")]
 
 UNSHARE = ["unshare", *(["--map-root-user"] if os.geteuid() else []), "--net", "--mount"]
 UNSHARE += ["--pid", "--fork", "--kill-child", "--mount-proc"]

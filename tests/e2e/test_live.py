@@ -1,6 +1,5 @@
 """Live streams: recorded until they end or are told to, and nothing that was recorded is lost."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,10 @@ from tests.origin.live import PATH, LiveStream
 from tests.origin.media import ffmpeg
 from tests.origin.server import Origin
 from tests.program import Program, wait_until
+from tests.shared import BOTH_MODES, Lend
 
 pytestmark = pytest.mark.e2e
 
-Start = Callable[..., Program]
 #: Some seconds of the stream.
 ENOUGH_BYTES = 400_000
 
@@ -35,9 +34,9 @@ def recording(server: Program, origin: Origin) -> str:
     return job_id
 
 
-def test_a_stream_is_recorded_until_it_ends(program: Start, origin: Origin) -> None:
+def test_a_stream_is_recorded_until_it_ends(lend: Lend, origin: Origin) -> None:
     stream = LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = recording(server, origin)
     stream.end()
     done = server.wait_done(job_id)
@@ -45,9 +44,10 @@ def test_a_stream_is_recorded_until_it_ends(program: Start, origin: Origin) -> N
     assert len(done["artifacts"]) == 1
 
 
-def test_a_pause_ends_the_recording_with_a_file_that_plays(program: Start, origin: Origin) -> None:
+@BOTH_MODES
+def test_a_pause_ends_the_recording_with_a_file_that_plays(lend: Lend, origin: Origin) -> None:
     LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = recording(server, origin)
     server.act(job_id, "pause")
     done = server.wait_done(job_id)
@@ -55,9 +55,9 @@ def test_a_pause_ends_the_recording_with_a_file_that_plays(program: Start, origi
     assert server.work_folders() == []
 
 
-def test_a_cancel_ends_the_recording_at_once_and_keeps_nothing(program: Start, origin: Origin) -> None:
+def test_a_cancel_ends_the_recording_at_once_and_keeps_nothing(lend: Lend, origin: Origin) -> None:
     LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = recording(server, origin)
     server.act(job_id, "cancel")
     server.wait_state(job_id, "canceled", seconds=3)
@@ -65,9 +65,9 @@ def test_a_cancel_ends_the_recording_at_once_and_keeps_nothing(program: Start, o
     assert server.work_folders() == []
 
 
-def test_what_was_recorded_before_a_crash_is_kept_beside_what_comes_after(program: Start, origin: Origin) -> None:
+def test_what_was_recorded_before_a_crash_is_kept_beside_what_comes_after(lend: Lend, origin: Origin) -> None:
     stream = LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = recording(server, origin)
     server.restart()
     server.wait_for(job_id, lambda job: job["attempt"] == 2 and job["state"] == "downloading", "a second attempt")
@@ -82,9 +82,9 @@ def test_what_was_recorded_before_a_crash_is_kept_beside_what_comes_after(progra
     assert any("in files of its own" in notice for notice in done["notices"])
 
 
-def test_a_stream_that_is_over_after_a_crash_leaves_what_was_recorded(program: Start, origin: Origin) -> None:
+def test_a_stream_that_is_over_after_a_crash_leaves_what_was_recorded(lend: Lend, origin: Origin) -> None:
     stream = LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = recording(server, origin)
     server.kill()
     stream.vanish()
@@ -94,18 +94,18 @@ def test_a_stream_that_is_over_after_a_crash_leaves_what_was_recorded(program: S
     assert any("has ended meanwhile" in notice for notice in done["notices"])
 
 
-def test_a_recording_that_reaches_its_limit_is_ended_and_kept(program: Start, origin: Origin) -> None:
+def test_a_recording_that_reaches_its_limit_is_ended_and_kept(lend: Lend, origin: Origin) -> None:
     LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = server.add(origin.url(PATH), options={"max_size_bytes": 500_000})["id"]
     done = server.wait_done(job_id)
     assert any("at the limit" in notice for notice in done["notices"])
     assert seconds_of(server.file_of(done)) > 1
 
 
-def test_a_stop_of_the_server_leaves_no_recorder(program: Start, origin: Origin) -> None:
+def test_a_stop_of_the_server_leaves_no_recorder(lend: Lend, origin: Origin) -> None:
     LiveStream(origin)
-    server = program()
+    server = lend()
     job_id = recording(server, origin)
     assert server.terminate() < 3
     wait_until(lambda: not server.leftovers(), "ffmpeg to be gone", 2)

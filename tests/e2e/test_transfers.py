@@ -9,6 +9,7 @@ from tests.origin.compare import assert_same_media, sha256
 from tests.origin.media import Media
 from tests.origin.server import Origin
 from tests.program import Job, Program, wait_until
+from tests.shared import BOTH_MODES, Lend
 
 pytestmark = pytest.mark.e2e
 
@@ -16,9 +17,9 @@ Start = Callable[..., Program]
 
 
 @pytest.fixture
-def server(program: Start) -> Program:
+def server(lend: Lend) -> Program:
     """A server that retries soon and gives up on silent lines soon."""
-    return program(socket_timeout_seconds=2, max_retries=2)
+    return lend(socket_timeout_seconds=2, max_retries=2)
 
 
 def download(server: Program, url: str, **options: object) -> Job:
@@ -78,6 +79,7 @@ def test_hls_comes_whole(server: Program, origin: Origin, media: Media, kind: st
     assert_same_media(server.file_of(done), media.hls_source)
 
 
+@BOTH_MODES
 @pytest.mark.parametrize("behaviour", ["plain", "cut=50000,times=1,only=chunk"])
 def test_dash_is_merged_from_audio_and_video(server: Program, origin: Origin, media: Media, behaviour: str) -> None:
     done = download(server, origin.url("dash/index.mpd", behaviour))
@@ -90,6 +92,7 @@ def test_a_missing_fragment_is_a_failure_whatever_yt_dlp_returns(server: Program
     assert job["failure"]["kind"] in {"unavailable", "incomplete"}
 
 
+@BOTH_MODES
 def test_a_body_shorter_than_announced_is_a_failure(server: Program, origin: Origin) -> None:
     job = failed(server, origin.url("small.mp4", "long=5000,noranges"))
     assert job["failure"]["kind"] in {"network", "incomplete"}
@@ -111,6 +114,7 @@ def test_a_link_that_expires_in_the_middle_is_extracted_anew(server: Program, or
     assert sha256(server.file_of(done)) == sha256(media.small)
 
 
+@BOTH_MODES
 def test_a_site_that_asks_to_wait_is_obeyed_and_all_its_jobs_wait(server: Program, origin: Origin) -> None:
     first = server.add(origin.url("small.mp4", "status=429,times=1,retryafter=4"))["id"]
     waiting = server.wait_for(first, lambda job: job["failure"], "a failure")
@@ -127,6 +131,7 @@ def test_a_site_that_asks_to_wait_is_obeyed_and_all_its_jobs_wait(server: Progra
     assert server.get(first)["attempt"] == 2
 
 
+@BOTH_MODES
 def test_a_file_that_changes_between_two_attempts_is_started_over_and_said_so(
     server: Program, origin: Origin, media: Media
 ) -> None:
@@ -163,7 +168,7 @@ def test_a_paused_stream_fetches_nothing_twice_but_the_fragment_in_flight(
     server: Program, origin: Origin, media: Media, url: str
 ) -> None:
     kind = url.split("/", maxsplit=1)[0]
-    behaviour = f"rate=150000,slowtimes=1,only={'chunk' if kind == 'dash' else 'seg'}"
+    behaviour = f"rate=300000,slowtimes=1,only={'chunk' if kind == 'dash' else 'seg'}"
     job_id = server.add(origin.url(url, behaviour))["id"]
     server.wait_bytes(job_id, 500_000)
     server.act(job_id, "pause")
@@ -202,6 +207,7 @@ def test_two_jobs_of_one_title_end_as_two_correct_files(server: Program, origin:
     assert [sha256(server.file_of(job)) for job in done] == [sha256(media.small), sha256(media.other)]
 
 
+@BOTH_MODES
 def test_one_link_as_video_and_as_audio_is_two_jobs(server: Program, origin: Origin) -> None:
     url = origin.url("small.mp4")
     jobs = [server.add(url, options={"preset": preset})["id"] for preset in ("best", "audio", "audio-mp3", "audio-m4a")]
@@ -210,6 +216,7 @@ def test_one_link_as_video_and_as_audio_is_two_jobs(server: Program, origin: Ori
     assert len(server.published()) == 4
 
 
+@BOTH_MODES
 def test_a_playlist_becomes_a_parent_with_a_child_for_each_entry(server: Program, origin: Origin) -> None:
     origin.page("feed.xml", feed("Feed", [origin.url("small.mp4", f"n{number}") for number in range(1, 5)]))
     parent_id = server.add(origin.url("feed.xml"), options={"playlist_limit": 3})["id"]
@@ -241,6 +248,7 @@ def test_lists_within_a_list_are_opened_and_what_cannot_be_one_file_says_so(serv
     assert "playlist" in wrong["failure"]["hint"]
 
 
+@BOTH_MODES
 def test_probing_says_what_is_there_and_writes_nothing(server: Program, origin: Origin) -> None:
     origin.page("one.html", '<title>A film</title><video src="/plain/small.mp4"></video>')
     info = server.answer(server.client.post("/info", json={"url": origin.url("one.html")}))
@@ -256,6 +264,7 @@ def test_probing_says_what_is_there_and_writes_nothing(server: Program, origin: 
     assert server.published() == []
 
 
+@BOTH_MODES
 def test_the_record_of_what_was_published_lies_beside_it(server: Program, origin: Origin) -> None:
     done = download(
         server, origin.url("small.mp4"), folder="films/old", output_template="%(title)s [%(id)s]", checksum=True
