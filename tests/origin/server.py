@@ -108,6 +108,8 @@ class Origin:
     seen: list[Seen] = field(default_factory=list)
     #: Where it listens; port 0 takes a free one.
     listen: tuple[str, int] = ("127.0.0.1", 0)
+    #: The address that links name.
+    address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -144,7 +146,7 @@ class Origin:
     @property
     def endpoint(self) -> str:
         """What an allow-list must name."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     def url(self, path: str, behaviour: str = "plain") -> str:
         """Return a link."""
