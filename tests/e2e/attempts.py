@@ -42,8 +42,8 @@ class Heard:
 
     @property
     def last(self) -> FromProcess:
-        """The last word before the end."""
-        return next(message for message in reversed(self.messages) if message.type != "exited")
+        """The last word before the end; a sign of life may come behind it."""
+        return next(message for message in reversed(self.messages) if message.type not in {"alive", "exited"})
 
     def planned(self) -> list[Planned]:
         """What was about to be fetched, each time that it was said."""

@@ -1,20 +1,33 @@
 """The watch over silence: work is told of, a process that hangs is not."""
 
-import hashlib
-import os
 import socket
-import threading
-import time
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from media_downloader.downloader import voice as voice_module
 from media_downloader.downloader.protocol import Alive, encode
-from media_downloader.downloader.voice import Voice
 
 LOOK_SECONDS = 0.2
+#: A process of its own: the one of the tests has children that work, and that is what is listened for.
+PROCESS = f"""
+import hashlib, os, socket, sys, threading, time
+from pathlib import Path
+from media_downloader.downloader import voice
+voice.LOOK_SECONDS = {LOOK_SECONDS}
+voice.Voice(socket.socket(fileno=int(sys.argv[1])), Path("work"), Path("keep")).start()
+for order in sys.stdin:
+    if order == "hash\\n":
+        digest, until = hashlib.sha256(), time.monotonic() + {LOOK_SECONDS * 5}
+        while time.monotonic() < until:
+            digest.update(bytes(1 << 20))
+    else:
+        threading.Thread(target=os.read, args=(os.pipe()[0], 1), daemon=True).start()
+"""
+
+Order = Callable[[str], None]
 
 
 def falls_silent(line: socket.socket) -> None:
@@ -25,29 +38,36 @@ def falls_silent(line: socket.socket) -> None:
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The supervisor's end of the line to this very process, which has been quiet for some looks."""
-    monkeypatch.setattr(voice_module, "LOOK_SECONDS", LOOK_SECONDS)
+def process(tmp_path: Path) -> Iterator[tuple[socket.socket, Order]]:
+    """The supervisor's end of the line to a process that has been quiet for some looks, and how to order it about."""
     ours, theirs = socket.socketpair()
     for name in ("work", "keep"):
         (tmp_path / name).mkdir()
-    before = set(threading.enumerate())
-    Voice(theirs, tmp_path / "work", tmp_path / "keep").start()
-    (ears,) = set(threading.enumerate()) - before
-    ours.settimeout(LOOK_SECONDS * 5)
-    falls_silent(ours)
-    yield ours
-    # Closed while it is spoken to, a line makes the process end itself, and this is the process of the tests.
-    ours.shutdown(socket.SHUT_WR)
-    ears.join()
-    ours.close()
-    theirs.close()
+    command = [sys.executable, "-c", PROCESS, str(theirs.fileno())]
+    with (
+        ours,
+        subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, text=True, pass_fds=[theirs.fileno()]) as child,
+    ):
+        theirs.close()
+        assert child.stdin is not None
+        stdin = child.stdin
+        # It begins with imports, which are work.
+        ours.settimeout(30)
+        assert encode(Alive()) in ours.recv(65536)
+        ours.settimeout(LOOK_SECONDS * 5)
+        falls_silent(ours)
+        yield ours, lambda order: print(order, file=stdin, flush=True)
+        child.kill()
 
 
-def test_hashing_is_work(heard: socket.socket) -> None:
-    digest, until = hashlib.sha256(), time.monotonic() + LOOK_SECONDS * 5
-    while time.monotonic() < until:
-        digest.update(bytes(1 << 20))
+@pytest.fixture
+def heard(process: tuple[socket.socket, Order]) -> socket.socket:
+    return process[0]
+
+
+def test_hashing_is_work(process: tuple[socket.socket, Order]) -> None:
+    heard, order = process
+    order("hash")
     assert encode(Alive()) in heard.recv(65536)
 
 
@@ -57,14 +77,9 @@ def test_a_copy_that_grows_is_work(heard: socket.socket, tmp_path: Path, folder:
     assert encode(Alive()) in heard.recv(65536)
 
 
-def test_a_thread_that_hangs_in_a_read_is_no_work_however_long_one_listens(heard: socket.socket) -> None:
-    read, write = os.pipe()
-    hanging = threading.Thread(target=os.read, args=(read, 1))
-    hanging.start()
-    try:
-        falls_silent(heard)
-    finally:
-        os.write(write, b"x")
-        hanging.join()
-        os.close(read)
-        os.close(write)
+def test_a_thread_that_hangs_in_a_read_is_no_work_however_long_one_listens(
+    process: tuple[socket.socket, Order],
+) -> None:
+    heard, order = process
+    order("hang")
+    falls_silent(heard)
